@@ -1,0 +1,114 @@
+"""A Case: one frozen question, and the command line that asks it again."""
+
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+__all__ = ["DTYPES", "ENGINES", "KINDS", "MODES", "Case", "Scalar"]
+
+Scalar = bool | int | float | str | None
+
+KINDS = ("module", "network")
+MODES = ("fwd", "fwd_bwd")
+ENGINES = ("eager",)
+# Canonical name -> the other spellings people type.
+DTYPES: Mapping[str, tuple[str, ...]] = {
+    "fp32": ("float32", "float"),
+    "bf16": ("bfloat16",),
+    "fp16": ("float16", "half"),
+    "tf32": (),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Target, shape, dtype, device, mode, engine and hyper-parameters of one measurement.
+
+    `height` and `width` are the sides of a feature map (or of a network's image), `tokens` the positions attended
+    over (`height * width` for a map), `dim` the channels C. What a target does not have is None.
+    """
+
+    target: str
+    kind: str = "module"
+    params: tuple[tuple[str, Scalar], ...] = ()
+    layout: str = "auto"
+    batch_size: int = 1
+    height: int | None = None
+    width: int | None = None
+    tokens: int | None = None
+    dim: int | None = None
+    heads: int | None = None
+    dtype: str = "fp32"
+    device: str = "cpu"
+    mode: str = "fwd"
+    engine: str = "eager"
+    backend: str | None = None
+    insert: str | None = None
+    seed: int = 0
+
+    @property
+    def key(self) -> str:
+        """Hash of the content: two Cases that ask the same have the same key, on every machine."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def name(self) -> str:
+        """How the target is called in a table: `self_attn`, `vgg16+linear_attn`."""
+        return f"{self.target}+{self.insert}" if self.insert else self.target
+
+    @property
+    def size(self) -> str:
+        """The resolution or length, as it is typed: `64x64`, or `4096` tokens."""
+        return f"{self.height}x{self.width}" if self.height is not None else str(self.tokens)
+
+    @property
+    def shape_key(self) -> tuple[Any, ...]:
+        """Equal for two Cases whose figures may be compared: everything but the target and its own arguments."""
+        return (self.kind, self.batch_size, self.height, self.width, self.tokens, self.dim, self.dtype, self.device,
+                self.mode, self.engine)  # fmt: skip
+
+    def with_(self, **changes: Any) -> "Case":
+        """A copy with some fields replaced."""
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The `case` object of a record."""
+        data = {field.name: getattr(self, field.name) for field in fields(self)}
+        data["params"] = dict(self.params)
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Case":
+        """The Case of a record's `case` object; fields that a newer version added are passed over."""
+        known = {field.name for field in fields(cls)}
+        values = {name: value for name, value in data.items() if name in known}
+        values["params"] = tuple(sorted(dict(values.get("params") or {}).items()))
+        return cls(**values)
+
+    def command(self) -> str:
+        """The command line that measures this Case again, quoted for a shell."""
+        words = ["attnbench", "run", f"--{self.kind}", self.target]
+        if self.insert:
+            words += ["--attn", self.insert]
+        words += self._shape_words()
+        words += ["--batch-size", str(self.batch_size), "--dtype", self.dtype, "--device", self.device]
+        words += ["--mode", self.mode, "--seed", str(self.seed)]
+        if self.layout != "auto" and self.kind == "module":
+            words += ["--layout", self.layout]
+        for name, value in self.params:
+            words += ["--set", f"{name}={value}"]
+        return shlex.join(words)
+
+    def _shape_words(self) -> list[str]:
+        if self.kind == "network":
+            return ["--img-size", self.size]
+        words = ["--res", self.size] if self.height is not None else ["--seq-len", str(self.tokens)]
+        if self.dim is not None:
+            words += ["--dim", str(self.dim)]
+        if self.heads is not None:
+            words += ["--heads", str(self.heads)]
+        return words

@@ -1,0 +1,56 @@
+"""The one tree of errors; the command line turns each leaf into a sentence and an exit code.
+
+AttnbenchError
+├── UsageError        exit 2: the question cannot be asked (unknown name, bad value, unreadable file)
+├── CannotJudgeError  exit 3: the question is good, but what was measured does not answer it
+└── CaseError         becomes the row of one case, never an exit
+    ├── UnsupportedError   this module cannot be built or run at this shape, dtype, device or engine
+    ├── OutOfMemoryError   the device or the host has too little memory, found or predicted
+    └── IncorrectError     it ran, and what came out cannot be right (NaN, infinity)
+"""
+
+__all__ = [
+    "AttnbenchError",
+    "CannotJudgeError",
+    "CaseError",
+    "IncorrectError",
+    "OutOfMemoryError",
+    "UnsupportedError",
+    "UsageError",
+]
+
+
+class AttnbenchError(Exception):
+    """Base of every error that attnbench raises on purpose."""
+
+
+class UsageError(AttnbenchError):
+    """The question cannot be asked as it stands; the message says what, where, and what to do instead."""
+
+
+class CannotJudgeError(AttnbenchError):
+    """The records at hand do not answer the question; the message says why."""
+
+
+class CaseError(AttnbenchError):
+    """One case cannot be measured; the message becomes the reason in its record."""
+
+    status = "error"
+
+
+class UnsupportedError(CaseError):
+    """The module refuses this shape, dtype, device or engine."""
+
+    status = "unsupported"
+
+
+class OutOfMemoryError(CaseError):
+    """The case does not fit into memory."""
+
+    status = "oom"
+
+
+class IncorrectError(CaseError):
+    """The step ran and gave something that is not a number."""
+
+    status = "incorrect"

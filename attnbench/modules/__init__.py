@@ -1,0 +1,1 @@
+"""The catalogue's attention modules, one file per family, each with its declarative spec beside it."""

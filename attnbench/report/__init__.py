@@ -1,0 +1,1 @@
+"""From records to answers: frames, comparisons, tables and files; never loads torch."""

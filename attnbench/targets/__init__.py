@@ -1,0 +1,1 @@
+"""From the text of a Case to a living module with its inputs."""
