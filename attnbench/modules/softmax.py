@@ -1,0 +1,259 @@
+"""Quadratic attention: every query is compared with every key, and a softmax weighs the values."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn, zeros
+
+from attnbench.modules.spec import attention
+
+__all__ = [
+    "AdditiveAttention",
+    "MultiHeadAttention",
+    "PseudoLinearAttention",
+    "ScaledDotProduct",
+    "SdpaAttention",
+    "SelfAttention2d",
+]
+
+
+def _reduced(dim: int, key_ratio: int) -> int:
+    if dim < key_ratio:
+        raise ValueError(f"dim={dim} is smaller than key_ratio={key_ratio}: the keys would have no channel left")
+    return dim // key_ratio
+
+
+def _head_dim(dim: int, heads: int) -> int:
+    if dim % heads:
+        raise ValueError(f"dim={dim} is not divisible by the number of heads, {heads}")
+    return dim // heads
+
+
+@attention(
+    name="self_attn",
+    aliases=("sagan",),
+    layout="bchw",
+    complexity="N^2",
+    memory="N^2",
+    where={"d_k": "C // key_ratio"},
+    params="2*(C*d_k + d_k) + C**2 + C + 1",
+    macs="B*(N*C*(2*d_k + C) + N**2*(d_k + C))",
+    paper="Zhang et al. 2018, Self-Attention Generative Adversarial Networks, arXiv:1805.08318",
+)
+class SelfAttention2d(nn.Module):
+    """Self-attention of SAGAN over the positions of a feature map, gated by a scalar that starts at zero.
+
+    q = W_q x, k = W_k x, v = W_v x (1x1 convolutions), A = softmax_j(q_i . k_j), y = gamma * (v A^T) + x.
+    The product is not scaled. (B, C, H, W) -> (B, C, H, W); with `return_attention` also A, (B, N, N), whose rows
+    belong to the queries.
+
+    Hyper-parameters: `key_ratio`, by which queries and keys are narrower than `dim`; a `dim` below it is a ValueError.
+    """
+
+    def __init__(self, dim: int, key_ratio: int = 8, return_attention: bool = False) -> None:
+        super().__init__()
+        d_k = _reduced(dim, key_ratio)
+        self.query = nn.Conv2d(dim, d_k, 1)
+        self.key = nn.Conv2d(dim, d_k, 1)
+        self.value = nn.Conv2d(dim, dim, 1)
+        self.gamma = nn.Parameter(zeros(1))
+        self.return_attention = return_attention
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        query = self.query(x).flatten(2).transpose(1, 2)  # (B, N, d_k)
+        key = self.key(x).flatten(2)  # (B, d_k, N)
+        value = self.value(x).flatten(2)  # (B, C, N)
+        weights = (query @ key).softmax(dim=-1)  # (B, N, N)
+        attended = (value @ weights.transpose(1, 2)).reshape(x.shape)  # (B, C, N) -> (B, C, H, W)
+        y = self.gamma * attended + x
+        return (y, weights) if self.return_attention else y
+
+
+@attention(
+    name="sdpa",
+    layout="bnc",
+    complexity="N^2",
+    memory="N",
+    params="4*C**2 + (3*C if qkv_bias else 0) + C",
+    macs="B*(4*N*C**2 + 2*N**2*C)",
+    paper="Vaswani et al. 2017, arXiv:1706.03762; fused: Dao et al. 2022, FlashAttention, arXiv:2205.14135",
+)
+class SdpaAttention(nn.Module):
+    """Multi-head self-attention over PyTorch's fused scaled_dot_product_attention.
+
+    (q, k, v) = split(W_qkv x), y = W_o concat_h(softmax(q k^T / sqrt(d)) v), d = dim / heads.
+    (B, N, C) -> (B, N, C). The memory claim, N, is that of the fused kernels; the math backend holds heads * N^2.
+
+    Hyper-parameters: `qkv_bias`; `causal` masks the keys after the query. The MAC formula counts the dense product
+    in both cases, as counters do; a causal kernel that skips blocks does about half of the N^2 part.
+    """
+
+    def __init__(self, dim: int, heads: int, qkv_bias: bool = True, causal: bool = False) -> None:
+        super().__init__()
+        self.heads, self.head_dim, self.causal = heads, _head_dim(dim, heads), causal
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # (B, N, 3C) -> (B, N, 3, heads, d) -> (3, B, heads, N, d)
+        query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(query, key, value, is_causal=self.causal)  # (B, heads, N, d)
+        y: Tensor = self.out(attended.transpose(1, 2).flatten(2))  # (B, N, C)
+        return y
+
+
+@attention(
+    name="mha",
+    layout="qkv",
+    complexity="N^2",
+    memory="N^2",
+    where={
+        "d_k": "d_k or C // n_head",
+        "d_v": "d_v or C // n_head",
+        "dim_k": "dim_k or C",
+        "dim_v": "dim_v or C",
+        "d_o": "d_o or C",
+    },
+    params="n_head*(d_k*(C + dim_k) + d_v*(dim_v + d_o)) + (n_head*(2*d_k + d_v) + d_o if bias else 0)",
+    macs="B*(N*n_head*(d_k*(C + dim_k) + d_v*(dim_v + d_o)) + N**2*n_head*(d_k + d_v))",
+    paper="Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762",
+)
+class MultiHeadAttention(nn.Module):
+    """Multi-head attention written out, with separate widths for queries, keys, values and output.
+
+    y = W_o concat_h(softmax(q_h k_h^T / sqrt(d_k)) v_h), where q = W_q query, k = W_k key, v = W_v value.
+    query (B, Tq, dim), key (B, Tk, dim_k), value (B, Tk, dim_v) -> (B, Tq, d_o). Each step is eager, and the
+    attention matrix is held: the form to compare fused kernels with. The formulas are for Tq = Tk = N.
+
+    Hyper-parameters: `d_k`, `d_v` widths of one head (dim / n_head); `dim_k`, `dim_v`, `d_o` widths of key, value and
+    output (dim); `bias` of the four projections.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        n_head: int,
+        d_k: int | None = None,
+        d_v: int | None = None,
+        dim_k: int | None = None,
+        dim_v: int | None = None,
+        d_o: int | None = None,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.n_head = n_head
+        self.d_k = d_k or _head_dim(dim, n_head)
+        self.d_v = d_v or _head_dim(dim, n_head)
+        self.query = nn.Linear(dim, n_head * self.d_k, bias=bias)
+        self.key = nn.Linear(dim_k or dim, n_head * self.d_k, bias=bias)
+        self.value = nn.Linear(dim_v or dim, n_head * self.d_v, bias=bias)
+        self.out = nn.Linear(n_head * self.d_v, d_o or dim, bias=bias)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        q = self._split(self.query(query))  # (B, n_head, Tq, d_k)
+        k = self._split(self.key(key))  # (B, n_head, Tk, d_k)
+        v = self._split(self.value(value))  # (B, n_head, Tk, d_v)
+        scores = (q * self.d_k**-0.5) @ k.transpose(-2, -1)  # (B, n_head, Tq, Tk)
+        attended = scores.softmax(dim=-1) @ v  # (B, n_head, Tq, d_v)
+        y: Tensor = self.out(attended.transpose(1, 2).flatten(2))  # (B, Tq, d_o)
+        return y
+
+    def _split(self, x: Tensor) -> Tensor:
+        batch, tokens, _ = x.shape
+        return x.reshape(batch, tokens, self.n_head, -1).transpose(1, 2)  # (B, T, n_head * d) -> (B, n_head, T, d)
+
+
+@attention(
+    name="scaled_dot_product",
+    aliases=("dot",),
+    layout="qkv",
+    complexity="N^2",
+    memory="N^2",
+    params="0",
+    macs="B*2*N**2*C",
+    paper="Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762",
+)
+class ScaledDotProduct(nn.Module):
+    """The bare core of attention, softmax(q k^T / sqrt(d)) v, without a projection and without parameters.
+
+    query (B, Tq, C), key (B, Tk, C), value (B, Tk, C) -> (B, Tq, C); d is the width of the keys, C. Eager: it holds
+    the (B, Tq, Tk) matrix. No hyper-parameters. The formulas are for Tq = Tk = N.
+    """
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        scores = (query * key.shape[-1] ** -0.5) @ key.transpose(-2, -1)  # (B, Tq, Tk)
+        attended: Tensor = scores.softmax(dim=-1) @ value  # (B, Tq, C)
+        return attended
+
+
+@attention(
+    name="additive_attn",
+    aliases=("additive", "bahdanau"),
+    layout="qk",
+    complexity="N^2",
+    memory="N^2",
+    where={"key_dim": "key_dim or C", "hidden_dim": "hidden_dim or C"},
+    params="hidden_dim*(C + key_dim + 1)",
+    macs="B*(N*hidden_dim*(C + key_dim) + N**2*(hidden_dim + key_dim))",
+    paper="Bahdanau et al. 2014, Neural Machine Translation by Jointly Learning to Align, arXiv:1409.0473",
+)
+class AdditiveAttention(nn.Module):
+    """Additive (Bahdanau) attention: a small network scores each pair, and the keys themselves are summed.
+
+    e_ij = v . tanh(W_q q_i + W_k k_j), y_i = sum_j softmax_j(e)_ij k_j; W_q, W_k and v have no bias, as in the paper.
+    query (B, Tq, dim), keys (B, Tk, key_dim) -> (B, Tq, key_dim); one step, query (B, dim), gives (B, key_dim).
+    The tanh holds Tq * Tk * hidden_dim numbers. The formulas are for Tq = Tk = N.
+
+    Hyper-parameters: `key_dim` (dim), `hidden_dim` of the score (dim).
+    """
+
+    def __init__(self, dim: int, key_dim: int | None = None, hidden_dim: int | None = None) -> None:
+        super().__init__()
+        hidden = hidden_dim or dim
+        self.query = nn.Linear(dim, hidden, bias=False)
+        self.key = nn.Linear(key_dim or dim, hidden, bias=False)
+        self.score = nn.Linear(hidden, 1, bias=False)
+
+    def forward(self, query: Tensor, keys: Tensor) -> Tensor:
+        if query.dim() == 2:
+            return self.forward(query.unsqueeze(1), keys).squeeze(1)  # (B, C) is one step
+        pairs = self.query(query).unsqueeze(2) + self.key(keys).unsqueeze(1)  # (B, Tq, Tk, hidden)
+        scores: Tensor = self.score(pairs.tanh()).squeeze(-1)  # (B, Tq, Tk)
+        attended: Tensor = scores.softmax(dim=-1) @ keys  # (B, Tq, key_dim)
+        return attended
+
+
+@attention(
+    name="pseudo_linear_attn",
+    aliases=("proj_softmax",),
+    layout="bchw",
+    complexity="N",
+    memory="N",
+    where={"d_k": "C // key_ratio"},
+    params="2*(C*d_k + d_k) + 2*(C**2 + C)",
+    macs="B*(N*C*(2*d_k + 2*C) + N**2*(d_k + C))",
+    paper="none; published under the name 'linear attention'",
+)
+class PseudoLinearAttention(nn.Module):
+    """Softmax attention that is published as linear, and is quadratic: the word Linear is nn.Linear.
+
+    q, k, v = Linear(x) on the flattened map, A = softmax(q k^T / sqrt(d_k)), y = Linear(A v) + x.
+    (B, C, H, W) -> (B, C, H, W). The spec repeats the published claim, N in time and memory; the MAC formula beside it
+    has the term N^2 * (d_k + C), and the forward holds the N x N matrix. `attnbench audit` is expected to refute it.
+
+    Hyper-parameters: `key_ratio`, by which queries and keys are narrower than `dim`; a `dim` below it is a ValueError.
+    """
+
+    def __init__(self, dim: int, key_ratio: int = 8) -> None:
+        super().__init__()
+        d_k = _reduced(dim, key_ratio)
+        self.query = nn.Linear(dim, d_k)
+        self.key = nn.Linear(dim, d_k)
+        self.value = nn.Linear(dim, dim)
+        self.out = nn.Linear(dim, dim)
+        self.scale = d_k**-0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)  # (B, C, H, W) -> (B, N, C)
+        scores = (self.query(tokens) * self.scale) @ self.key(tokens).transpose(1, 2)  # (B, N, N)
+        attended = self.out(scores.softmax(dim=-1) @ self.value(tokens))  # (B, N, C)
+        y: Tensor = attended.transpose(1, 2).reshape(x.shape) + x  # (B, C, H, W)
+        return y
