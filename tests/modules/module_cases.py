@@ -1,0 +1,66 @@
+"""The catalogue's modules as test cases: shapes, hyper-parameters away from their defaults, and how to build them."""
+
+import importlib
+from typing import Any
+
+import pytest
+import torch
+from module_numerics import noise
+from torch import Tensor, nn
+
+from attnbench.modules.spec import Spec
+from attnbench.targets.catalogue import catalogue
+
+Shape = tuple[int, int, int, int, int]  # B, C, heads, H, W
+
+MODULES = [spec for spec in catalogue() if spec.kind == "module"]
+SHAPES: list[Shape] = [(1, 64, 4, 5, 7), (2, 48, 3, 9, 4), (3, 68, 2, 1, 13)]
+
+# Hyper-parameters away from their defaults: a formula that forgets one is wrong here.
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "self_attn": [{"key_ratio": 4}, {"key_ratio": 3}],
+    "sdpa": [{"qkv_bias": False}, {"causal": True}],
+    "mha": [{"d_k": 8}, {"d_v": 24}, {"d_k": 5, "d_v": 7, "bias": False}, {"d_o": 40}, {"d_o": 40, "bias": False}],
+    "additive_attn": [{"hidden_dim": 24}],
+    "pseudo_linear_attn": [{"key_ratio": 2}, {"key_ratio": 5}],
+    "linear_attn": [{"eps": 1e-3}],
+    "efficient_attn": [{"key_channels": 24}, {"value_channels": 96}, {"key_channels": 24, "value_channels": 12}],
+    "se": [{"reduction": 16}, {"reduction": 5}],
+    "cbam_channel": [{"rate": 16}, {"rate": 5, "mlp_bias": True}],
+    "cbam_spatial": [{"kernel_size": 7}, {"bn": True}],
+    "cbam": [{"rate": 16, "kernel_size": 7}, {"mlp_bias": True, "bn": True}],
+}
+CASES = [
+    pytest.param(spec, hyper, id="-".join([spec.name, *(f"{k}={v}" for k, v in hyper.items())]))
+    for spec in MODULES
+    for hyper in ({}, *VARIANTS.get(spec.name, []))
+]
+every_module = pytest.mark.parametrize("spec", MODULES, ids=lambda spec: spec.name)
+every_case = pytest.mark.parametrize(("spec", "hyper"), CASES)
+every_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
+
+
+def class_of(spec: Spec) -> type[nn.Module]:
+    found: type[nn.Module] = getattr(importlib.import_module(spec.module), spec.qualname)
+    return found
+
+
+def symbols(spec: Spec, shape: Shape, hyper: dict[str, Any]) -> dict[str, object]:
+    B, C, heads, H, W = shape
+    return spec.symbols(B=B, N=H * W, H=H, W=W, C=C, dim=C, heads=heads, n_head=heads, **hyper)
+
+
+def build(spec: Spec, shape: Shape, hyper: dict[str, Any]) -> nn.Module:
+    given = {"dim": shape[1], "heads": shape[2], "n_head": shape[2]}
+    return class_of(spec)(**{name: given[name] for name in spec.required}, **hyper)
+
+
+def inputs(spec: Spec, shape: Shape) -> list[Tensor]:
+    B, C, _, H, W = shape
+    size = {"bchw": (B, C, H, W), "bhwc": (B, H, W, C)}.get(spec.layout, (B, H * W, C))
+    return [noise(*size, seed=seed) for seed in range({"qkv": 3, "qk": 2}.get(spec.layout, 1))]
+
+
+def build_on_meta(spec: Spec, shape: Shape, hyper: dict[str, Any]) -> nn.Module:
+    with torch.device("meta"):
+        return build(spec, shape, hyper)
