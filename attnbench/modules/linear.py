@@ -94,7 +94,7 @@ class EfficientAttention(nn.Module):
         key = self._split(self.key(x)).softmax(dim=3)  # (B, heads, d_k, N), over the positions
         value = self._split(self.value(x))  # (B, heads, d_v, N)
         context = value @ key.transpose(-2, -1)  # (B, heads, d_v, d_k)
-        attended = (context @ query).reshape(len(x), -1, *x.shape[2:])  # (B, value_channels, H, W)
+        attended = (context @ query).reshape(x.shape[0], -1, *x.shape[2:])  # (B, value_channels, H, W)
         y: Tensor = self.out(attended) + x  # (B, C, H, W)
         return y
 

@@ -92,7 +92,7 @@ def test_efficient_attn_agrees_with_linear_attention_transformer() -> None:
 
     def published(weights: Weights, x: Tensor) -> Tensor:
         query, key, value = (
-            nn.functional.conv2d(x, weights[f"{n}.weight"], weights[f"{n}.bias"]).flatten(2).unflatten(1, (4, 16)).mT
+            nn.functional.conv2d(x, weights[f"{n}.weight"], weights[f"{n}.bias"]).reshape(2, 4, 16, 35).mT
             for n in ("query", "key", "value")
         )
         core: Tensor = package.linear_attn(query, key, value) * 16**0.5  # (B, heads, N, d)

@@ -16,7 +16,7 @@ from attnbench.targets.networks import VGG16
 def counted(module: torch.nn.Module, *x: torch.Tensor) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         module(*x)
-    return counter.get_total_flops() // 2  # 1 MAC = 2 FLOPs
+    return int(counter.get_total_flops()) // 2  # 1 MAC = 2 FLOPs
 
 
 # (name, hyper-parameters, (B, C, heads, H, W), MACs), each product written as it was derived on paper.

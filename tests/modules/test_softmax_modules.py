@@ -135,7 +135,7 @@ def test_the_comparison_of_sdpa_catches_a_missing_mask() -> None:
 
 
 def test_sdpa_without_the_bias_of_qkv_is_sdpa_with_a_bias_of_zero() -> None:
-    module, plain = filled(SdpaAttention(64, 4)), SdpaAttention(64, 4, qkv_bias=False)
+    module, plain = SdpaAttention(64, 4), SdpaAttention(64, 4, qkv_bias=False)
     nn.init.zeros_(module.qkv.bias)
     plain.load_state_dict({name: value for name, value in module.state_dict().items() if name != "qkv.bias"})
     assert torch.equal(plain(noise(2, 9, 64)), module(noise(2, 9, 64)))

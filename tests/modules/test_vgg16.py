@@ -71,7 +71,7 @@ def test_the_attention_sites_are_the_last_convolutions_of_the_blocks() -> None:
 def test_every_block_ends_after_its_site() -> None:
     network = on_meta()
     for _, name in network.attention_sites():
-        kinds = [type(layer) for layer in network.features[int(name) : int(name) + 3]]
+        kinds = [type(network.features[int(name) + offset]) for offset in range(3)]
         assert kinds == [nn.Conv2d, nn.ReLU, nn.MaxPool2d]
 
 
@@ -80,6 +80,7 @@ def test_an_attention_fits_at_every_site_and_leaves_the_sites_where_they_are() -
     sites = network.attention_sites()
     for parent, name in sites:
         convolution = parent.get_submodule(name)
+        assert isinstance(convolution, nn.Conv2d)
         with torch.device("meta"):
             setattr(parent, name, nn.Sequential(convolution, SelfAttention2d(convolution.out_channels)))
     assert network.attention_sites() == sites
