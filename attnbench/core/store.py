@@ -41,7 +41,8 @@ class Store:
                 # A line that an earlier crash left unfinished must not swallow this one.
                 line = ("\n" if _is_torn(file) else "") + dumps(record) + "\n"
                 file.seek(0, os.SEEK_END)
-                file.write(line.encode())
+                # A name from a shell may hold bytes that are no UTF-8 (lone surrogates): as \udcXX they are JSON.
+                file.write(line.encode(errors="backslashreplace"))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:

@@ -21,7 +21,7 @@ def significant(value: float, digits: int = 4) -> str:
         return f"{value:.{digits - 1}e}"
     text = f"{value:#.{digits}g}"
     if "e" in text:  # %g turns to exponents once the integer part is longer than the digits asked for
-        return f"{value:,.0f}"
+        return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.0f}"  # 4-digit figures never take a comma
     return text.rstrip(".")
 
 

@@ -1,0 +1,183 @@
+"""Records against each other: baselines, ratios with their intervals, verdicts against noise, means of speed-ups."""
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from attnbench.core.errors import UsageError
+from attnbench.core.record import Better, Record
+from attnbench.core.registry import did_you_mean
+from attnbench.core.stats import Estimate, geometric_mean
+from attnbench.report.facts import label, varying_facts
+
+__all__ = ["LATENCY", "PEAK_MEMORY", "Answer", "Mean", "Ratio", "baseline_of", "baselines", "interval",
+           "mean_speedups", "memory_ratio", "ratio", "require_baseline", "speedup", "verdict"]  # fmt: skip
+
+LATENCY, PEAK_MEMORY = "latency.median_ms", "memory.peak_bytes"
+
+Answer = Literal["better", "same", "worse", "undecided"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A ratio of two figures, and the interval that surely holds it if both figures lie in theirs."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def precision(self) -> float:
+        """Half the interval's width as a fraction of the value."""
+        return (self.high - self.low) / 2 / self.value
+
+    @property
+    def inverse(self) -> "Ratio":
+        """The same comparison, asked the other way round."""
+        return Ratio(1 / self.value, 1 / self.high, 1 / self.low)
+
+
+def interval(record: Record, name: str) -> Estimate | None:
+    """The reading of that name with its 95 % interval; one that has none is its own interval.
+
+    None when it was not measured, or is not a positive number: no ratio can be formed with it.
+    """
+    reading = record.reading(name)
+    if reading is None:
+        return None
+    ends = [record.value(end) if end else None for end in (reading.low, reading.high)]
+    low, high = (reading.value if end is None else end for end in ends)
+    figures = (reading.value, low, high)
+    if not all(isinstance(figure, int | float) and math.isfinite(figure) and figure > 0 for figure in figures):
+        return None
+    return Estimate(*figures)
+
+
+def ratio(record: Record, base: Record, name: str) -> Ratio | None:
+    """`record`'s reading divided by `base`'s, with the widest interval that both intervals allow."""
+    over, under = interval(record, name), interval(base, name)
+    if over is None or under is None:
+        return None
+    return Ratio(over.median / under.median, over.low / under.high, over.high / under.low)
+
+
+def speedup(record: Record, base: Record) -> Ratio | None:
+    """How many times faster `record` is than `base`; None when one of them has no latency."""
+    return ratio(base, record, LATENCY)
+
+
+def memory_ratio(record: Record, base: Record) -> Ratio | None:
+    """`record`'s peak memory as a multiple of `base`'s; None when one of them has none."""
+    return ratio(record, base, PEAK_MEMORY)
+
+
+def verdict(change: Ratio, noise: float, better: Better = "lower") -> Answer:
+    """What new / old means when changes up to `noise` (0.05 is 5 %) mean nothing.
+
+    Only an interval that lies wholly beyond the band is a change, only one wholly inside it is none.
+    """
+    costs = change.inverse if better == "higher" else change
+    if costs.low > 1 + noise:
+        return "worse"
+    if costs.high < 1 - noise:
+        return "better"
+    return "same" if 1 - noise <= costs.low and costs.high <= 1 + noise else "undecided"
+
+
+def baseline_of(record: Record, records: Sequence[Record], baseline: str | None = None) -> Record | None:
+    """The record that `record` is set against: of the same shape, on the same machine, itself perhaps.
+
+    That is the first one named `baseline` if a name is given. Else, for a module, the first that claims N^2; for a
+    network, the same network without an insert, or failing that its first insert.
+    """
+    peers = [other for other in records if _cell(other) == _cell(record)]
+    return _pick(record, peers, baseline)
+
+
+def baselines(records: Sequence[Record], baseline: str | None = None) -> list[Record | None]:
+    """`baseline_of` each record, in one pass."""
+    cells: dict[Hashable, list[Record]] = {}
+    for record in records:
+        cells.setdefault(_cell(record), []).append(record)
+    return [_pick(record, cells[_cell(record)], baseline) for record in records]
+
+
+def require_baseline(records: Sequence[Record], baseline: str) -> None:
+    """Refuse a baseline that no record is named after.
+
+    Raises:
+        UsageError: with the nearest name there is.
+    """
+    names = dict.fromkeys(record.case.name for record in records)
+    if baseline not in names:
+        known = ", ".join(names)
+        raise UsageError(f"no record is named {baseline!r}, so nothing can be compared with it."
+                         f"{did_you_mean(baseline, names)} There are: {known}.")  # fmt: skip
+
+
+def _cell(record: Record) -> Hashable:
+    # A ratio between two machines would say something about the machines.
+    return record.case.shape_key, record.env.get("fingerprint")
+
+
+def _pick(record: Record, peers: Sequence[Record], baseline: str | None) -> Record | None:
+    if baseline is not None:
+        return next((peer for peer in peers if peer.case.name == baseline), None)
+    if record.case.kind == "network":
+        same = [peer for peer in peers if peer.case.target == record.case.target]
+        return next((peer for peer in same if not peer.case.insert), same[0] if same else None)
+    return next((peer for peer in peers if peer.value("static.claimed_complexity") == "N^2"), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """The geometric mean of a target's speed-ups over `cells` shapes; `lost` names each shape left out, and why.
+
+    `value` is None when no shape is left.
+    """
+
+    name: str
+    value: float | None
+    cells: int
+    lost: tuple[str, ...]
+
+
+def mean_speedups(records: Sequence[Record], baseline: str | None = None) -> list[Mean]:
+    """One mean for each name that is not itself the baseline, over the shapes where both were measured.
+
+    A mean over fewer shapes than there are answers another question; `lost` says so.
+    """
+    table: dict[str, dict[Hashable, tuple[Record, Record | None]]] = {}
+    shapes: dict[Hashable, str] = {}
+    facts = varying_facts(records)
+    for record, base in zip(records, baselines(records, baseline), strict=True):
+        shapes.setdefault(_cell(record), label(record, facts, name=False))
+        table.setdefault(record.case.name, {}).setdefault(_cell(record), (record, base))
+    return [
+        _mean(name, cells, shapes)
+        for name, cells in table.items()
+        if any(base is not None and base is not record for record, base in cells.values())
+    ]
+
+
+def _mean(name: str, cells: dict[Hashable, tuple[Record, Record | None]], shapes: dict[Hashable, str]) -> Mean:
+    ratios, lost = [], []
+    for cell, shape in shapes.items():
+        found = _speedup_or_loss(*cells[cell]) if cell in cells else "not run"
+        if isinstance(found, str):
+            lost.append(f"{shape} ({found})")
+        else:
+            ratios.append(found.value)
+    return Mean(name, geometric_mean(ratios) if ratios else None, len(ratios), tuple(lost))
+
+
+def _speedup_or_loss(record: Record, base: Record | None) -> Ratio | str:
+    if base is None:
+        return "no baseline"
+    found = speedup(record, base)
+    if found is not None:
+        return found
+    if interval(record, LATENCY) is None:
+        return "no latency" if record.ok else record.status
+    return "baseline without latency" if base.ok else f"baseline {base.status}"

@@ -1,0 +1,75 @@
+"""The doubts and failures of the rows as numbered footnotes: each said once, with the rows it is about."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from attnbench.core.record import Record
+from attnbench.report.facts import label, varying_facts, visible
+
+__all__ = ["QUIET_KINDS", "Footnote", "footnotes", "marks", "superscript"]
+
+# How a subject was built and measured stands in its record; only doubt is worth a line under the table.
+QUIET_KINDS = frozenset({"built", "not_measured", "method"})
+
+_MOST_ROWS_NAMED = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Footnote:
+    """A sentence under a table, the places of the rows it is about, and their names in words.
+
+    `mark` is what the rows bear; empty when it is about all rows.
+    """
+
+    text: str
+    rows: tuple[int, ...]
+    about: str
+    mark: str = ""
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.text} ({self.about})"
+
+
+def footnotes(records: Sequence[Record], *, verbose: bool = False) -> list[Footnote]:
+    """The reasons and notes of the records in the order of the rows; `verbose` keeps the quiet kinds too."""
+    about: dict[str, list[int]] = {}
+    for index, record in enumerate(records):
+        for text in dict.fromkeys(_texts(record, verbose)):
+            about.setdefault(text, []).append(index)
+    notes, number = [], 0
+    for text, rows in about.items():
+        everywhere = len(rows) == len(records) > 1
+        number += not everywhere
+        names = "all rows" if everywhere else _names([records[index] for index in rows], records)
+        notes.append(Footnote(text, tuple(rows), names, "" if everywhere else superscript(number)))
+    return notes
+
+
+def _texts(record: Record, verbose: bool) -> list[str]:
+    reasons = [f"{record.status}: {_line(record.reason)}"] if record.reason and not record.ok else []
+    return reasons + [_line(note.text) for note in record.notes if verbose or note.kind not in QUIET_KINDS]
+
+
+def _line(text: str) -> str:
+    return visible(" ".join(text.split()))
+
+
+def _names(chosen: Sequence[Record], records: Sequence[Record]) -> str:
+    facts = varying_facts(records)
+    shapes: dict[str, list[str]] = {}
+    for record in chosen[:_MOST_ROWS_NAMED]:
+        shapes.setdefault(visible(record.case.name), []).append(label(record, facts, name=False))
+    more = len(chosen) - _MOST_ROWS_NAMED
+    names = "; ".join(f"{name} {', '.join(dict.fromkeys(sizes))}" for name, sizes in shapes.items())
+    return names + (f"; and {more} more" if more > 0 else "")
+
+
+def superscript(number: int) -> str:
+    """12 -> ¹²."""
+    return str(number).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def marks(notes: Sequence[Footnote], row: int) -> str:
+    """The marks that a row bears, with a space before each; empty when it bears none."""
+    return "".join(f" {note.mark}" for note in notes if note.mark and row in note.rows)

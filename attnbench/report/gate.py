@@ -1,0 +1,169 @@
+"""The regression gate on two sets of records: what got worse, what cannot be judged, and the exit code of that.
+
+The intervals compared here speak for the processes in which the samples were taken. What differs between two runs on
+one machine (memory layout, neighbours, clocks) can lie outside them, so the threshold has to be above the noise floor
+that `doctor` measures.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from attnbench.core.record import Reading, Record
+from attnbench.report.compare import Ratio, ratio, verdict
+from attnbench.report.facts import label, varying_facts, visible
+from attnbench.report.frame import MISSING, figure, unit_of
+
+__all__ = ["FAIL_ON", "OUTCOMES", "Outcome", "Verdict", "exit_code", "judge"]
+
+Outcome = Literal["worse", "changed", "missing", "undecided", "better", "new", "same"]
+
+# In the order in which they are read.
+OUTCOMES: tuple[Outcome, ...] = ("worse", "changed", "missing", "undecided", "better", "new", "same")
+FAIL_ON: tuple[Outcome, ...] = ("worse", "changed", "missing")
+
+_OK, _REGRESSION, _CANNOT_JUDGE = 0, 1, 3
+
+# Counted, not sampled: the same twice on one machine, so that a figure without an interval can be judged.
+_EXACT_UNITS = frozenset({"bytes", "count", "MAC", "FLOP"})
+
+# Findings about a case, unlike a crash or a timeout, which are no measurement at all.
+_FINDINGS = frozenset({"ok", "oom", "unsupported"})
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of one reading of one case. `ratio` is candidate / baseline; figures are None where they are not.
+
+    `title` is the reading's heading, `Status` for how the case ended, and empty where the whole case is meant.
+    `before` and `after` are cells to print.
+    """
+
+    key: str
+    case: str
+    title: str
+    outcome: Outcome
+    baseline: Any = None
+    candidate: Any = None
+    ratio: Ratio | None = None
+    reason: str = ""
+    before: str = MISSING
+    after: str = MISSING
+
+
+def judge(baseline: Sequence[Record], candidate: Sequence[Record], threshold: float = 0.05) -> list[Verdict]:
+    """A verdict for each reading with a title of each case, the cases in the baseline's order, new ones behind.
+
+    Readings whose better direction is "same" are compared exactly, on whatever machines they were taken; the others
+    by their intervals against a band of `threshold` (0.05 is 5 %), and only between equal environments. Of several
+    records of one case the last counts.
+    """
+    old, new = ({record.key: record for record in records} for records in (baseline, candidate))
+    facts = varying_facts([*baseline, *candidate])
+    verdicts: list[Verdict] = []
+    for key, record in (old | new).items():
+        name = label(record, facts)
+        if key not in new:
+            verdicts.append(Verdict(key, name, "", "missing", reason="the candidate has no record of this case"))
+        elif key not in old:
+            verdicts.append(Verdict(key, name, "", "new", reason="the baseline has no record of this case"))
+        else:
+            verdicts += _judge_case(name, old[key], new[key], threshold)
+    return verdicts
+
+
+def _judge_case(name: str, old: Record, new: Record, threshold: float) -> Iterator[Verdict]:
+    if not (old.ok and new.ok):
+        yield _judge_status(name, old, new)
+    titled = {reading.name: reading for record in (new, old) for reading in record.readings if reading.title}
+    for reading in titled.values():
+        if reading.better and not _restates_latency(reading, titled):
+            yield from _judge_reading(name, reading, old, new, threshold)
+
+
+def _restates_latency(reading: Reading, titled: Collection[str]) -> bool:
+    # Samples per second are the latency said the other way round, without its interval: one change is one verdict.
+    return reading.unit == "1/s" and not reading.low and any(name.startswith("latency.") for name in titled)
+
+
+def _judge_status(name: str, old: Record, new: Record) -> Verdict:
+    outcome: Outcome
+    if old.ok != new.ok:
+        outcome = "worse" if old.ok else "better"
+    elif old.status != new.status:
+        outcome = "changed"
+    else:
+        outcome = "same" if new.status in _FINDINGS else "undecided"
+    reason = "" if outcome == "same" else " ".join((new if not new.ok else old).reason.split())
+    return Verdict(new.key, name, "Status", outcome, old.status, new.status, None, visible(reason),
+                   old.status, new.status)  # fmt: skip
+
+
+_Finding = tuple[Outcome, Ratio | None, str]
+
+
+def _judge_reading(name: str, reading: Reading, old: Record, new: Record, threshold: float) -> Iterator[Verdict]:
+    before, after = old.value(reading.name), new.value(reading.name)
+    if before is None and after is None:
+        return
+    if before is not None and after is not None:
+        finding = _comparison(reading, old, new, threshold)
+    elif old.status == new.status:
+        finding = _presence(gone=after is None)
+    else:
+        return  # the verdict on the status has said it
+    cells = _cells(reading, old, new)
+    yield Verdict(new.key, name, visible(reading.title), finding[0], before, after, *finding[1:], *cells)
+
+
+def _presence(*, gone: bool) -> _Finding:
+    return ("missing", None, "the candidate did not measure it") if gone else ("new", None, "the baseline did not")
+
+
+def _cells(reading: Reading, old: Record, new: Record) -> tuple[str, str]:
+    """Both figures with their unit; counts that differ only in digits that are not printed are written out."""
+    values = [old.value(reading.name), new.value(reading.name)]
+    cells = [figure(record, reading.name) for record in (old, new)]
+    label = unit_of(reading.unit).label
+    if reading.better == "same" and cells[0] == cells[1] and values[0] != values[1]:
+        cells, label = [f"{value:,}" if isinstance(value, int) else str(value) for value in values], ""
+    before, after = (cell if cell == MISSING else visible(f"{cell} {label}".strip()) for cell in cells)
+    return before, after
+
+
+def _comparison(reading: Reading, old: Record, new: Record, threshold: float) -> _Finding:
+    if reading.better == "same":
+        equal = old.value(reading.name) == new.value(reading.name)
+        return ("same" if equal else "changed"), ratio(new, old, reading.name), ""
+    obstacle = _obstacle(reading, old, new)
+    if obstacle:
+        return "undecided", None, obstacle
+    change = ratio(new, old, reading.name)
+    if change is None:
+        return "undecided", None, "there is no ratio to a figure that is not positive"
+    outcome = verdict(change, threshold, reading.better)
+    across = f"the change's interval lies neither within ± {threshold * 100:g} % nor beyond"
+    return outcome, change, across if outcome == "undecided" else ""
+
+
+def _obstacle(reading: Reading, old: Record, new: Record) -> str:
+    prints = [str(record.env.get("fingerprint") or "none") for record in (old, new)]
+    if prints[0] != prints[1]:
+        return visible(f"measured in different environments ({prints[0]} and {prints[1]})")
+    if reading.unit not in _EXACT_UNITS and not all(_has_interval(record, reading.name) for record in (old, new)):
+        return "measured without an interval"
+    return ""
+
+
+def _has_interval(record: Record, name: str) -> bool:
+    reading = record.reading(name)
+    return reading is not None and all(end and record.value(end) is not None for end in (reading.low, reading.high))
+
+
+def exit_code(verdicts: Sequence[Verdict], fail_on: Collection[str] = FAIL_ON) -> int:
+    """1 when something is as `fail_on` says, else 3 when something is undecided or nothing was compared, else 0."""
+    outcomes = {found.outcome for found in verdicts}
+    if outcomes & set(fail_on):
+        return _REGRESSION
+    compared = outcomes - {"new", "missing"}
+    return _CANNOT_JUDGE if "undecided" in outcomes or not compared else _OK
