@@ -29,15 +29,18 @@ class Store:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            new = not path.exists()
             with path.open("ab"):
                 pass
+            if new:
+                path.unlink()  # it was only tried: a run that measures nothing leaves no empty file
         except OSError as error:
             raise UsageError(f"cannot write to {path}: {error.strerror}. Choose another place with --out.") from error
 
     def append(self, record: Record) -> None:
         """Write the record as one line, in one write, and see it on the disk before returning."""
         try:
-            with self.path.open("rb+") as file:
+            with self.path.open("ab+") as file:
                 # A line that an earlier crash left unfinished must not swallow this one.
                 line = ("\n" if _is_torn(file) else "") + dumps(record) + "\n"
                 file.seek(0, os.SEEK_END)

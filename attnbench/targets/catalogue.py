@@ -5,7 +5,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from attnbench.core.registry import Registry
-from attnbench.modules.spec import Spec, read_specs
+from attnbench.core.spec import Spec
+from attnbench.modules.spec import read_specs
 
 __all__ = ["by_name", "catalogue", "find"]
 

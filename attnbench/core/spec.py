@@ -1,0 +1,52 @@
+"""A Spec: what a built-in module or network says of itself; the decorators of attnbench.modules.spec make them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from attnbench.core.formula import Formula
+
+__all__ = ["Spec"]
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What a module says of itself.
+
+    `complexity` and `memory` are the published claims in the number of tokens N ("N", "N^2", "N log N"; "1" for a
+    module that does not look at pairs of positions). `params` and `macs` are formulas in B, N, H, W, C, the
+    constructor's own parameter names, and the local symbols of `where`.
+    """
+
+    name: str
+    kind: str
+    layout: str
+    complexity: str
+    memory: str
+    params: Formula
+    macs: Formula
+    paper: str
+    aliases: tuple[str, ...] = ()
+    where: Mapping[str, Formula] = field(default_factory=dict)
+    module: str = ""
+    qualname: str = ""
+    doc: str = ""
+    hyper_parameters: Mapping[str, Any] = field(default_factory=dict)
+    required: tuple[str, ...] = ()
+
+    @property
+    def family(self) -> str:
+        """The file the module lives in: `softmax`, `linear`, `channel` ..."""
+        return self.module.rpartition(".")[2]
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of its docstring."""
+        return self.doc.split("\n", 1)[0]
+
+    def symbols(self, **shape: object) -> dict[str, object]:
+        """The values that the formulas see: the shape, the constructor's defaults under it, then `where`."""
+        values: dict[str, object] = {**self.hyper_parameters, **shape}
+        for name, formula in self.where.items():
+            values[name] = formula(**values)
+        return values

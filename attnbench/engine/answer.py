@@ -1,0 +1,106 @@
+"""Answers requests about Cases with a stream of plain events: the same in a worker process and inline.
+
+Requests are `hello` (which device, is it there), `resolve` (find the layout and the heads) and `measure`. Events are
+dictionaries of JSON values, so that they can cross a pipe; the last one is always `done` or `usage`.
+"""
+
+import math
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from attnbench.core.case import Case
+from attnbench.core.errors import CaseError, UsageError
+from attnbench.core.record import Note
+from attnbench.engine.channels import Event
+from attnbench.engine.measure import measure
+from attnbench.metrics.hardware import best_device, environment
+from attnbench.metrics.metric import Finding, Options
+from attnbench.targets.build import resolve
+
+__all__ = ["answer"]
+
+
+def answer(request: Event) -> Iterator[Event]:
+    """The events that answer one request; nothing is raised but what ends the process anyway."""
+    try:
+        yield from {"hello": _hello, "resolve": _resolve, "measure": _measure}[request["do"]](request)
+    except UsageError as error:
+        yield {"event": "usage", "text": str(error)}
+    except CaseError as error:
+        yield _done(error.status, str(error))
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        yield _done("oom", _first_line(error))
+    except NotImplementedError as error:
+        yield _done("unsupported", _first_line(error))
+    except Exception as error:  # a module is foreign code and may fail in any way
+        yield _done("oom" if _is_host_out_of_memory(error) else "error", _where(error))
+    else:
+        yield _done("ok", "")
+
+
+def _done(status: str, reason: str) -> Event:
+    return {"event": "done", "status": status, "reason": reason}
+
+
+def _hello(request: Event) -> Iterator[Event]:
+    device, dtypes = request["device"], request["dtypes"]
+    if device == "auto":
+        device = best_device()
+    if device.startswith("cuda"):
+        _require_cuda(device)
+    if "tf32" in dtypes and not device.startswith("cuda"):
+        raise UsageError("tf32 is a mode of CUDA's tensor cores: it needs --device cuda.")
+    if request["threads"] is not None:
+        torch.set_num_threads(request["threads"])
+    yield {"event": "device", "device": device}
+
+
+def _require_cuda(device: str) -> None:
+    if not torch.cuda.is_available():
+        why = "this torch is built without CUDA" if torch.version.cuda is None else "torch finds no CUDA device"
+        raise UsageError(f"--device {device} cannot be used: {why}. Use --device cpu.")
+    index = int(device.partition(":")[2] or 0)
+    if index >= torch.cuda.device_count():
+        raise UsageError(f"--device {device}: there are only {torch.cuda.device_count()} CUDA devices, from cuda:0.")
+
+
+def _resolve(request: Event) -> Iterator[Event]:
+    case = Case.from_dict(request["case"])
+    yield {"event": "env", "env": environment(case.device)}
+    yield {"event": "case", "case": resolve(case).to_dict()}
+
+
+def _measure(request: Event) -> Iterator[Event]:
+    case = Case.from_dict(request["case"])
+    options = Options(**{**request["options"], "metrics": tuple(request["options"]["metrics"])})
+    yield {"event": "env", "env": environment(case.device)}
+    for finding in measure(case, options):
+        yield _event(finding)
+
+
+def _event(finding: Finding) -> Event:
+    if isinstance(finding, Note):
+        return {"event": "note", "kind": finding.kind, "text": finding.text}
+    if isinstance(finding.value, float) and not math.isfinite(finding.value):
+        # JSON has no infinity, and a figure that is none is not to be printed as one.
+        return {"event": "note", "kind": "not_measured", "text": f"{finding.name}: the instrument gave {finding.value}"}
+    return {"event": "reading", "value": finding.value, **finding.describe()}
+
+
+def _is_host_out_of_memory(error: Exception) -> bool:
+    return "can't allocate memory" in str(error)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n", 1)[0]
+
+
+def _where(error: Exception) -> str:
+    """What was raised, and the last place in the user's own code."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {_first_line(error)}{place}"
+

@@ -1,0 +1,108 @@
+"""One Case, measured: counted without running first, so that a row that runs out of memory still has its figures."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from attnbench.core.case import Case
+from attnbench.core.errors import IncorrectError, OutOfMemoryError
+from attnbench.core.record import SECTIONS, Note, Reading
+from attnbench.core.units import human_bytes
+from attnbench.metrics.hardware import free_bytes
+from attnbench.metrics.metric import Declared, Finding, Options, chosen, known
+from attnbench.metrics.subject import Subject, tensors_in
+from attnbench.targets.build import build
+
+__all__ = ["measure"]
+
+# Of what is free on the host, this much is left to everything else.
+_MARGIN = 0.05
+
+
+def measure(case: Case, options: Options) -> Iterator[Finding]:
+    """Readings and notes of a resolved Case, each as soon as it is known.
+
+    Raises:
+        CaseError: the case does not fit, does not run, or gives something that is not a number; what was yielded
+            before holds all the same.
+    """
+    wanted = chosen(options.metrics)
+    yield _not_measured(wanted)
+    uncountable = yield from _without_data(case, wanted, options)
+    predicted = None
+    for finding in _predicted(case, wanted, options):
+        if isinstance(finding, Reading):
+            predicted = finding.value
+        yield finding
+    live = [each for each in wanted if each.on == "device"]
+    if live or uncountable:
+        _guard(case, predicted)
+        subject = _ready(case)
+        yield from subject.notes
+        for each in [*uncountable, *live]:
+            yield from each.load()(subject, options)
+
+
+def _without_data(case: Case, wanted: Sequence[Declared], options: Options) -> Iterator[Finding]:
+    """Count on the meta device; the instruments that it cannot serve are returned, to be used on the device."""
+    counters = [each for each in wanted if each.on == "meta"]
+    if not counters:
+        return []
+    try:
+        subject = build(case, "meta")
+        subject.forward()
+    except Exception as error:  # foreign code: what meta cannot run, the device may
+        yield Note("counted_live", f"{case.name} cannot run without data ({_brief(error)}): counted on real tensors")
+        return counters
+    if not any(each.on == "device" for each in wanted):
+        yield from subject.notes
+    for each in counters:
+        yield from each.load()(subject, options)
+    return []
+
+
+def _predicted(case: Case, wanted: Sequence[Declared], options: Options) -> Iterator[Finding]:
+    """Peak memory before anything is allocated; also when it was not asked for, since the guard needs it."""
+    live = any(each.on == "device" for each in wanted)
+    predictors = [each for each in known().values() if each.on == "fake" and (each in wanted or live)]
+    for each in predictors:
+        try:
+            with FakeTensorMode():
+                yield from each.load()(build(case, "fake"), options)
+        except Exception as error:  # foreign code that looks at values cannot run on fake tensors
+            yield Note("not_measured", f"{', '.join(each.fields)}: cannot run on fake tensors ({_brief(error)})")
+
+
+def _guard(case: Case, predicted: int | None) -> None:
+    """Refuse on the host what would make it swap or wake its out-of-memory killer; a GPU only refuses an allocation."""
+    free = free_bytes(case.device)
+    if case.device != "cpu" or predicted is None or free is None or predicted <= free * (1 - _MARGIN):
+        return
+    raise OutOfMemoryError(f"not started: it needs {human_bytes(predicted)} and {human_bytes(free)} are free")
+
+
+def _ready(case: Case) -> Subject:
+    """The Subject on its device, after one step that was looked at."""
+    if case.device.startswith("cuda"):
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = case.dtype == "tf32"
+    subject = build(case, case.device)
+    for tensor in tensors_in(subject.step()):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise IncorrectError("its output holds NaN or infinity: the time of such a step says nothing")
+    subject.synchronize()
+    return subject
+
+
+def _not_measured(wanted: Sequence[Declared]) -> Note:
+    """Which fields of the record will stay null because nobody was asked to measure them."""
+    covered = {field for each in wanted for field in each.fields}
+    every = [f"{section}.{field}" for section, fields in SECTIONS.items() for field in fields]
+    missing = [name for name in every if name not in covered and name.partition(".")[0] not in covered]
+    return Note("not_measured", f"not asked for, or no instrument: {', '.join([*missing, 'kernels'])}")
+
+
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip()[:120]}".split("\n", 1)[0]
+
+

@@ -1,0 +1,118 @@
+"""A session: resolves Cases, has them measured one after the other, and keeps every record the moment it is there."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from attnbench.core.case import Case
+from attnbench.core.errors import UsageError
+from attnbench.core.record import Note, Reading, Record
+from attnbench.core.store import Store
+from attnbench.engine.channels import Channel, Event, WorkerDied
+from attnbench.metrics.metric import Options
+
+__all__ = ["measured", "on_device", "resolved", "run"]
+
+
+def on_device(cases: Sequence[Case], channel: Channel, options: Options) -> list[Case]:
+    """The Cases with `--device auto` decided, once the device is known to be there.
+
+    Raises:
+        UsageError: it is not.
+    """
+    devices = {case.device for case in cases}
+    found = {}
+    for device in sorted(devices):
+        dtypes = sorted({case.dtype for case in cases if case.device == device})
+        request = {"do": "hello", "device": device, "dtypes": dtypes, "threads": options.threads}
+        found[device] = _greeted(channel, request)
+    return [case.with_(device=found[case.device]) for case in cases]
+
+
+def _greeted(channel: Channel, request: Event) -> str:
+    try:
+        named = _by_name(channel.ask(request))
+    except WorkerDied as death:
+        raise UsageError(f"torch cannot be loaded: {death}. Try: python -c 'import torch'.") from death
+    if "device" not in named:
+        raise UsageError(f"the device cannot be used: {named['done']['reason']}.")
+    return str(named["device"]["device"])
+
+
+def resolved(cases: Sequence[Case], channel: Channel) -> list[Case | Record]:
+    """Each Case with its layout and heads said, or the record that says why it cannot be built.
+
+    Raises:
+        UsageError: a target is not there, or none of its Cases can be built: then the question itself is wrong.
+    """
+    answers = [_resolve(case, channel) for case in cases]
+    for name in dict.fromkeys(case.name for case in cases):
+        mine = [answer for case, answer in zip(cases, answers, strict=True) if case.name == name]
+        refusals = [answer for answer in mine if isinstance(answer, Record)]
+        if len(refusals) == len(mine):
+            raise UsageError(f"{refusals[0].reason}.")
+    return answers
+
+
+def _resolve(case: Case, channel: Channel) -> Case | Record:
+    try:
+        events = _by_name(channel.ask({"do": "resolve", "case": case.to_dict()}))
+    except WorkerDied as death:
+        return _record(case, death.status, f"{case.name}: {death}", [], {})
+    if "case" in events:
+        return Case.from_dict(events["case"]["case"])
+    return _record(case, events["done"]["status"], events["done"]["reason"], [], events["env"]["env"])
+
+
+def _by_name(events: Iterable[Event]) -> dict[str, Event]:
+    """The events of a short answer by their names. UsageError is raised here."""
+    named = {event["event"]: event for event in events}
+    if "usage" in named:
+        raise UsageError(named["usage"]["text"])
+    return named
+
+
+def run(
+    cases: Iterable[Case | Record], channel: Channel, options: Options, store: Store | None, timeout: float | None
+) -> Iterator[Record]:
+    """Records in the order of the Cases; each is in the store before it is yielded."""
+    for case in cases:
+        record = case if isinstance(case, Record) else measured(case, channel, options, timeout)
+        if store is not None:
+            store.append(record)
+        yield record
+
+
+def measured(case: Case, channel: Channel, options: Options, timeout: float | None = None) -> Record:
+    """The record of one resolved Case; a fault of the module is its status, and what was read before is kept."""
+    findings: list[Reading | Note] = []
+    env: dict[str, Any] = {}
+    try:
+        for event in channel.ask({"do": "measure", "case": case.to_dict(), "options": asdict(options)}, timeout):
+            content = {name: value for name, value in event.items() if name != "event"}
+            match event["event"]:
+                case "env":
+                    env = event["env"]
+                case "note":
+                    findings.append(Note(**content))
+                case "reading":
+                    findings.append(Reading(**content))
+                case "usage":
+                    raise UsageError(event["text"])
+                case "done":
+                    return _record(case, event["status"], event["reason"], findings, env)
+    except WorkerDied as death:
+        return _record(case, death.status, str(death), findings, env)
+    raise AssertionError("an answer ends with done or usage")
+
+
+def _record(case: Case, status: str, reason: str, findings: Sequence[Reading | Note], env: dict[str, Any]) -> Record:
+    return Record(
+        case=case,
+        status=status,
+        reason=reason,
+        readings=tuple(finding for finding in findings if isinstance(finding, Reading)),
+        notes=tuple(finding for finding in findings if isinstance(finding, Note)),
+        env=env,
+        repro=case.command(),
+    )

@@ -1,0 +1,184 @@
+"""From what was typed to Cases: every combination of targets, sizes, batches and dtypes; nothing here loads torch."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from attnbench.core.case import DTYPES, ENGINES, MODES, Case, Scalar
+from attnbench.core.errors import UsageError
+from attnbench.core.registry import did_you_mean
+from attnbench.core.spec import Spec
+from attnbench.targets.names import canonical, spec_of
+
+__all__ = ["DEFAULT_DIM", "DEFAULT_IMAGE", "DEFAULT_RES", "LAYOUT_NAMES", "Sweep"]
+
+DEFAULT_DIM, DEFAULT_RES, DEFAULT_IMAGE = 64, "32", "224"
+LAYOUT_NAMES = ("auto", "bchw", "bnc", "bhwc", "nbc", "bcn", "qk", "qkv", "qkv_nbc", "qkv_bhnd")
+_DEVICES = ("auto", "cpu", "cuda")
+_LARGEST = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What was typed, list by list, as text where it still has to be understood."""
+
+    modules: Sequence[str] = ()
+    networks: Sequence[str] = ()
+    attn: Sequence[str] = ()
+    res: Sequence[str] = ()
+    img_size: Sequence[str] = ()
+    seq_len: Sequence[str] = ()
+    batch_size: Sequence[str] = ("1",)
+    dim: Sequence[str] = ()
+    heads: Sequence[str] = ()
+    dtype: Sequence[str] = ("fp32",)
+    mode: Sequence[str] = ("fwd",)
+    engine: Sequence[str] = ("eager",)
+    layout: str = "auto"
+    device: str = "auto"
+    settings: Sequence[str] = ()
+    seed: int = 0
+
+    def cases(self) -> list[Case]:
+        """Every combination, targets innermost, so that rows that are compared stand together.
+
+        Raises:
+            UsageError: a value is none, or options contradict each other; one sentence names the option.
+        """
+        self._contradictions()
+        shared = Case("", layout=_one_of("--layout", self.layout, LAYOUT_NAMES), device=_device(self.device),
+                      params=_settings(self.settings), seed=self.seed)  # fmt: skip
+        cases = [
+            shared.with_(batch_size=batch, dtype=dtype, mode=mode, engine=engine, **size, **target)
+            for batch, dtype, mode, engine in product(
+                [_positive("--batch-size", text) for text in self.batch_size],
+                [_dtype(text) for text in self.dtype],
+                [_one_of("--mode", text, MODES) for text in self.mode],
+                [_one_of("--engine", text, ENGINES) for text in self.engine],
+            )
+            for size, target in [*self._module_cells(), *self._network_cells()]
+        ]
+        return list(dict.fromkeys(cases))
+
+    def _contradictions(self) -> None:
+        if not self.modules and not self.networks:
+            raise UsageError("nothing to run: name a module (--module self_attn) or a network (--network vgg16); "
+                             "`attnbench list` shows them.")  # fmt: skip
+        if self.attn and not self.networks:
+            raise UsageError("--attn puts an attention into a network: add --network vgg16, or use --module.")
+        if self.img_size and not self.networks:
+            raise UsageError("--img-size is for networks: give a module's feature map with --res.")
+        if (self.res or self.seq_len or self.dim) and not self.modules:
+            option = "--res" if self.res else "--seq-len" if self.seq_len else "--dim"
+            raise UsageError(f"{option} is for modules: give a network's image with --img-size.")
+        if self.res and self.seq_len:
+            raise UsageError("--res and --seq-len exclude each other: a map of 64x64 has 4096 tokens.")
+
+    def _module_cells(self) -> Iterator[tuple[dict[str, int | None], dict[str, object]]]:
+        if not self.modules:
+            return
+        names = [canonical(text, "module") for text in self.modules]
+        dims = [_positive("--dim", text) for text in self.dim or [str(DEFAULT_DIM)]]
+        heads: list[int | None] = [_positive("--heads", text) for text in self.heads] or [None]
+        for dim, head, size in product(dims, heads, self._sizes()):
+            if head is not None and dim % head:
+                raise UsageError(f"--dim {dim} is not divisible by --heads {head}: each head needs the same channels.")
+            for name in names:
+                _fits(name, size)
+                yield size, {"kind": "module", "target": name, "dim": dim, "heads": head}
+
+    def _sizes(self) -> list[dict[str, int | None]]:
+        if self.seq_len:
+            return [{"tokens": _positive("--seq-len", text)} for text in self.seq_len]
+        maps = [_sides("--res", text) for text in self.res or [DEFAULT_RES]]
+        return [{"height": height, "width": width, "tokens": height * width} for height, width in maps]
+
+    def _network_cells(self) -> Iterator[tuple[dict[str, int | None], dict[str, object]]]:
+        heads: list[int | None] = [_positive("--heads", text) for text in self.heads] or [None]
+        images = [_sides("--img-size", text) for text in self.img_size or [DEFAULT_IMAGE]]
+        for (height, width), head, (network, attention) in product(images, heads, self._networks()):
+            yield {"height": height, "width": width}, {
+                "kind": "network", "target": network, "insert": attention, "heads": head,
+            }  # fmt: skip
+
+    def _networks(self) -> list[tuple[str, str | None]]:
+        """Networks as typed (`vgg16`, `vgg16+se`), then each plain one with each attention of --attn."""
+        pairs: list[tuple[str, str | None]] = []
+        for text in self.networks:
+            name, plus, attention = text.partition("+")
+            own = canonical(attention, "module") if plus else None
+            inserts = [own] if own or not self.attn else [canonical(each, "module") for each in self.attn]
+            pairs += [(canonical(name, "network"), insert) for insert in inserts]
+        return pairs
+
+
+def _fits(name: str, size: dict[str, int | None]) -> None:
+    spec: Spec | None = spec_of(name)
+    if spec is not None and spec.layout in ("bchw", "bhwc") and "height" not in size:
+        raise UsageError(f"{name} reads feature maps: give --res instead of --seq-len.")
+
+
+def _positive(option: str, text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise UsageError(f"{option} {text!r} is not a whole number.") from None
+    if not 0 < value < _LARGEST:
+        raise UsageError(f"{option} {text} is out of range: give a whole number from 1 to {_LARGEST - 1}.")
+    return value
+
+
+def _sides(option: str, text: str) -> tuple[int, int]:
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.strip().lstrip("+-").isdigit() for part in parts):
+        raise UsageError(f"{option} {text!r} is no size: write 64, or 48x64 for height and width.")
+    height, *width = (_positive(option, part) for part in parts)
+    return height, width[0] if width else height
+
+
+def _dtype(text: str) -> str:
+    for name, spellings in DTYPES.items():
+        if text.lower() in (name, *spellings):
+            return name
+    raise UsageError(f"unknown dtype {text!r}.{did_you_mean(text, DTYPES)} Known: {', '.join(DTYPES)}.")
+
+
+def _one_of(option: str, text: str, known: Sequence[str]) -> str:
+    if text not in known:
+        raise UsageError(f"{option} {text!r} is unknown.{did_you_mean(text, known)} Known: {', '.join(known)}.")
+    return text
+
+
+def _device(text: str) -> str:
+    name, colon, index = text.partition(":")
+    if name not in _DEVICES or (colon and not (name == "cuda" and index.isdigit())):
+        raise UsageError(f"--device {text!r} is unknown: use auto, cpu, cuda or cuda:0.")
+    return text
+
+
+def _settings(texts: Sequence[str]) -> tuple[tuple[str, Scalar], ...]:
+    """`key=value` pairs, sorted; a key given twice is refused."""
+    settings: dict[str, Scalar] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.replace(".", "").isidentifier():
+            raise UsageError(f"--set {text!r} is no setting: write it like --set reduction=8.")
+        if key in settings:
+            raise UsageError(f"--set {key} is given twice.")
+        settings[key] = _literal(value)
+    return tuple(sorted(settings.items()))
+
+
+def _literal(text: str) -> Scalar:
+    """An int, float, boolean or None where the text is one, else the text itself; nothing is ever evaluated."""
+    words: dict[str, Scalar] = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1]
+    return text

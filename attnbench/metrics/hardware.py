@@ -1,0 +1,115 @@
+"""What machine this is: the environment of a record, and the memory that is free."""
+
+import hashlib
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attnbench import __version__
+
+__all__ = ["best_device", "environment", "free_bytes"]
+
+
+def best_device() -> str:
+    """`cuda` where torch can use one, else `cpu`."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def free_bytes(device: str) -> int | None:
+    """Bytes that can still be taken on the device or the host; None where the system does not tell."""
+    if device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(device)[0])
+    limits = [value for value in (_available_host_bytes(), _free_in_cgroup()) if value is not None]
+    return min(limits, default=None)
+
+
+def _available_host_bytes() -> int | None:
+    """MemAvailable: what can be taken without swapping."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+
+
+def _free_in_cgroup() -> int | None:
+    """What a container's limit leaves; its file cache can be given back, so it does not count as used."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = int((group / "memory.max").read_text()), int((group / "memory.current").read_text())
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return max(0, limit - used + int(stat.get("inactive_file", 0)))
+    except (OSError, ValueError):
+        return None
+
+
+def environment(device: str) -> dict[str, Any]:
+    """The `env` object of a record. Two runs may be compared when their fingerprints are equal."""
+    facts = dict(_lasting_facts(device), threads=torch.get_num_threads())
+    text = "\n".join(f"{name}={facts[name]}" for name in sorted(facts))
+    return {
+        "fingerprint": hashlib.sha256(text.encode()).hexdigest()[:16],
+        **facts,
+        "git_commit": _git_commit(),
+        "clocks": None,
+        "throttle_reasons": None,
+        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "attnbench": __version__,
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+@cache
+def _lasting_facts(device: str) -> dict[str, Any]:
+    cuda = device.startswith("cuda")
+    return {
+        "device_name": torch.cuda.get_device_name(device) if cuda else _cpu_name(),
+        "driver": _driver() if cuda else None,
+        "cuda": torch.version.cuda if cuda else None,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "tf32": torch.backends.cuda.matmul.allow_tf32 if cuda else None,
+    }
+
+
+@cache
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+@cache
+def _driver() -> str | None:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    except pynvml.NVMLError:
+        return None
+
+
+@cache
+def _git_commit() -> str | None:
+    """The commit of the folder the user stands in, with `+` when there are uncommitted changes."""
+    try:
+        commit = _git("rev-parse", "--short=12", "HEAD")
+        return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=5).stdout.strip()

@@ -1,0 +1,109 @@
+"""What an instrument is, how one is declared, and where they are found: known by name without loading torch."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from attnbench.core.decorated import read_decorated
+from attnbench.core.errors import UsageError
+from attnbench.core.record import Note, Reading
+from attnbench.core.registry import did_you_mean
+
+if TYPE_CHECKING:
+    from attnbench.metrics.subject import Subject
+
+__all__ = ["GROUPS", "Finding", "Instrument", "Options", "Place", "chosen", "known", "metric"]
+
+Finding = Reading | Note
+# Where an instrument's subject lives: on the meta device (shapes only), under fake tensors (shapes and storages as
+# the real device would have them), or on the device itself.
+Place = Literal["meta", "fake", "device"]
+GROUPS = ("static", "all")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to measure; none of it changes the question that a Case asks.
+
+    `precision_target` is the wished half-width of the latency's 95 % interval as a fraction of the median;
+    `max_time` the seconds after which the sampling of one case stops all the same; `threads` those of the CPU.
+    """
+
+    metrics: tuple[str, ...] = ("all",)
+    precision_target: float = 0.01
+    max_time: float = 2.0
+    threads: int | None = None
+
+
+Instrument = Callable[["Subject", Options], Iterator[Finding]]
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """An instrument known from its declaration: `on` says where its subject must live."""
+
+    name: str
+    on: Place
+    fields: tuple[str, ...]
+    target: str
+
+    def load(self) -> Instrument:
+        """Import the instrument; this loads torch."""
+        module, _, name = self.target.partition(":")
+        instrument: Instrument = getattr(import_module(module), name)
+        return instrument
+
+
+def metric(*, name: str, on: Place, fields: tuple[str, ...]) -> Callable[[Instrument], Instrument]:
+    """Declare an instrument: `@metric(name="latency", on="device", fields=("latency",))` above its function.
+
+    The arguments must be literals: they are read from the source. `fields` names the record's fields, or whole
+    sections, that stay null when the instrument is not used.
+    """
+
+    def mark(instrument: Instrument) -> Instrument:
+        instrument.declaration = (name, on, fields)  # type: ignore[attr-defined]
+        return instrument
+
+    return mark
+
+
+@cache
+def known() -> dict[str, Declared]:
+    """Every instrument by name: the package's own in the order they are run, then other packages' entry points."""
+    order: dict[Place, int] = {"meta": 0, "fake": 1, "device": 2}
+    found = [*_built_in(), *_plugins()]
+    return {each.name: each for each in sorted(found, key=lambda each: order[each.on])}
+
+
+def _built_in() -> Iterator[Declared]:
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        module = f"{__package__}.{path.stem}"
+        for each in read_decorated(path, module, "metric"):
+            yield Declared(**each.arguments, target=f"{module}:{each.name}")
+
+
+def _plugins() -> Iterator[Declared]:
+    for point in entry_points(group="attnbench.metrics"):
+        name, on, fields = point.load().declaration
+        yield Declared(name, on, fields, point.value)
+
+
+def chosen(names: tuple[str, ...]) -> list[Declared]:
+    """The instruments asked for, by name or as `static` or `all`, in the order they are run.
+
+    Raises:
+        UsageError: a name is unknown; the message offers the nearest.
+    """
+    wanted: set[str] = set()
+    for name in names:
+        if name not in known() and name not in GROUPS:
+            every = [*GROUPS, *known()]
+            raise UsageError(f"unknown metric {name!r}.{did_you_mean(name, every)} Known: {', '.join(every)}.")
+        wanted |= {name} & set(known())
+        wanted |= {each.name for each in known().values() if name == "all" or (name == "static" and each.on != "device")}
+    return [each for each in known().values() if each.name in wanted]

@@ -1,0 +1,133 @@
+"""Fills a constructor's arguments from the shape by their common spellings, and from the user's own settings."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from torch import nn
+
+from attnbench.core.case import Scalar
+from attnbench.core.errors import UnsupportedError, UsageError
+from attnbench.core.registry import did_you_mean
+from attnbench.targets.layouts import Shape
+
+__all__ = ["HEADS", "construct", "default_heads", "variants"]
+
+_DIM = set(
+    "dim in_dim input_dim dim_in channels channel in_channels in_channel in_planes inplanes planes in_features embed_dim "
+    "embedding_dim d_model model_dim hidden_size hidden_dim n_embd embed_size emb_dim num_features n_feats nf width_dim c "
+    "ch in_ch num_channels feature_dim features chan in_chans dims n_channels c_in d emb_size".split()
+)
+_OUT = set("out_dim dim_out output_dim out_channels out_channel out_planes out_features out_ch c_out".split())
+HEADS = set("heads num_heads n_head n_heads nhead num_head head_count num_attention_heads nheads head h_heads".split())
+_HEAD_DIM = set("head_dim dim_head d_head d_k d_v key_dim head_size dim_per_head head_channels qk_dim v_dim".split())
+_TOKENS = set(
+    "n seq_len seq_length sequence_length num_tokens n_tokens tokens max_seq_len max_len max_length length num_patches "
+    "n_patches n_positions max_position_embeddings context_length block_size ctx_len seqlen max_seqlen".split()
+)
+_HEIGHT, _WIDTH = {"h", "height", "img_h", "map_h"}, {"w", "width", "img_w", "map_w"}
+_SIDES = set("input_resolution resolution img_size image_size size input_size fmap_size feature_size feat_size "
+             "map_size spatial_size feature_map_size hw res".split())  # fmt: skip
+
+
+def default_heads(dim: int) -> int:
+    """As many heads as leave each at least 64 channels and divide the channels evenly; at least one."""
+    return max((heads for heads in range(1, max(1, dim // 64) + 1) if dim % heads == 0), default=1)
+
+
+def variants(
+    name: str, factory: Callable[..., nn.Module], shape: Shape, settings: Mapping[str, Scalar], heads_given: bool
+) -> Iterator[dict[str, Any]]:
+    """The keyword arguments to try, best first: a side may be wanted as (H, W) or as one integer.
+
+    Raises:
+        UsageError: a required argument is none of the known spellings, or a setting is not a parameter.
+    """
+    parameters = _parameters(factory)
+    _check_settings(name, parameters, settings)
+    arguments: dict[str, Any] = {}
+    missing = []
+    for parameter in parameters:
+        required = parameter.default is parameter.empty
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.name in settings:
+            continue
+        value = _from_shape(parameter.name.lower(), shape, required, heads_given)
+        if value is not None:
+            arguments[parameter.name] = value
+        elif required:
+            missing.append(parameter.name)
+    if missing:
+        wanted = ", ".join(map(repr, missing))
+        raise UsageError(f"{name} needs {wanted}, which the shape does not tell: add --set {missing[0]}=VALUE.")
+    yield {**arguments, **settings}
+    sides = {key: value[0] for key, value in arguments.items() if isinstance(value, tuple) and value[0] == value[1]}
+    if sides:
+        yield {**arguments, **sides, **settings}
+
+
+def _parameters(factory: Callable[..., nn.Module]) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(factory).parameters.values())
+    except (TypeError, ValueError):
+        return []
+
+
+def _check_settings(name: str, parameters: list[inspect.Parameter], settings: Mapping[str, Scalar]) -> None:
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_POSITIONAL]
+    for key in settings:
+        if key not in known:
+            takes = ", ".join(known) or "no arguments"
+            raise UsageError(f"{name} has no parameter {key!r}.{did_you_mean(key, known)} It takes: {takes}.")
+
+
+def _from_shape(name: str, shape: Shape, required: bool, heads_given: bool) -> Any:
+    """The value for a parameter of that name, or None to leave it alone.
+
+    What must agree with the input (channels, tokens, sides) is filled in even where it has a default; heads only when
+    the user named a number or the constructor asks for one.
+    """
+    if name in _DIM:
+        return shape.dim
+    if name in _TOKENS:
+        return shape.tokens
+    if name in HEADS:
+        return shape.heads if required or heads_given else None
+    if name in _HEAD_DIM:
+        return shape.dim // shape.heads if required else None
+    if name in _OUT:
+        return shape.dim if required else None
+    return _side(name, shape, required)
+
+
+def _side(name: str, shape: Shape, required: bool) -> Any:
+    if name not in _HEIGHT | _WIDTH | _SIDES or (shape.height is None and not required):
+        return None
+    height, width = shape.map
+    if name in _SIDES:
+        return (height, width)
+    return height if name in _HEIGHT else width
+
+
+def construct(name: str, factory: Callable[..., nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
+    """Call the constructor.
+
+    Raises:
+        UnsupportedError: it refuses these arguments; the message carries its own words.
+        UsageError: what it gives is no torch.nn.Module.
+    """
+    try:
+        module = factory(**arguments)
+    except MemoryError:
+        raise
+    except Exception as error:  # foreign code may refuse in any way
+        call = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+        raise UnsupportedError(f"{name}({call}) refuses: {type(error).__name__}: {_first_line(error)}") from error
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"{name} gives a {type(module).__name__}, not a torch.nn.Module.")
+    return module
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n", 1)[0]

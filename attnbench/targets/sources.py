@@ -1,0 +1,116 @@
+"""Where a target's text leads: a built-in name, a file of the user's, or an import path."""
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from attnbench.core.errors import UsageError
+from attnbench.core.registry import Registry, did_you_mean
+from attnbench.core.spec import Spec
+from attnbench.targets.catalogue import find
+from attnbench.targets.names import split
+
+__all__ = ["SOURCES", "Target", "locate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A class or factory that builds a module; `spec` is there for built-ins."""
+
+    name: str
+    factory: Callable[..., nn.Module]
+    spec: Spec | None = None
+
+
+Source = Callable[[str, str], Target]
+SOURCES: Registry[Source] = Registry("source", group="attnbench.sources")
+
+
+def locate(text: str) -> Target:
+    """The target behind `self_attn`, `my_attn.py:MyAttn`, `package.module:Class` or `provider:name`.
+
+    Raises:
+        UsageError: there is no such thing; one sentence says what is missing.
+    """
+    source, place, name = split(text)
+    return SOURCES[source](place, name) if source in SOURCES else SOURCES["import"](source, name)
+
+
+@SOURCES.register("built-in")
+def _built_in(place: str, name: str) -> Target:
+    spec = find(name)
+    return Target(spec.name, getattr(importlib.import_module(spec.module), spec.qualname), spec)
+
+
+@SOURCES.register("file")
+def _file(place: str, name: str) -> Target:
+    path = Path(place)
+    module_name = f"attnbench_user_{path.stem}"
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # so that the file's neighbours import as they do for its author
+    found = importlib.util.spec_from_file_location(module_name, path)
+    if found is None or found.loader is None:
+        raise UsageError(f"{place} is not a Python file.")
+    module = importlib.util.module_from_spec(found)
+    sys.modules[module_name] = module
+    _run(place, lambda: found.loader.exec_module(module))  # type: ignore[union-attr]
+    return Target(f"{path.name}:{name}" if name else path.name, _member(module, place, name))
+
+
+@SOURCES.register("import")
+def _import(place: str, name: str) -> Target:
+    module = _run(place, lambda: importlib.import_module(place))
+    return Target(f"{place}:{name}", _member(module, place, name))
+
+
+def _run(place: str, act: Callable[[], Any]) -> Any:
+    try:
+        return act()
+    except (Exception, SystemExit) as error:  # whatever the user's code raises while it is imported
+        line = _line_in(place, error)
+        text = (str(error).strip() or "no message").split("\n", 1)[0]
+        raise UsageError(f"{place} does not import: {type(error).__name__}: {text}{line}.") from error
+
+
+def _line_in(place: str, error: BaseException) -> str:
+    """Where in the user's file it went wrong; a syntax error knows it itself."""
+    frames = inspect.getinnerframes(error.__traceback__) if error.__traceback__ else []
+    lines = [frame.lineno for frame in frames if Path(frame.filename).name == Path(place).name]
+    if isinstance(error, SyntaxError) or not lines:
+        return ""
+    return f" (line {lines[-1]})"
+
+
+def _member(module: ModuleType, place: str, name: str) -> Callable[..., nn.Module]:
+    classes = {
+        key: value
+        for key, value in vars(module).items()
+        if inspect.isclass(value) and issubclass(value, nn.Module) and value.__module__ == module.__name__
+    }
+    if not name:
+        return _only(classes, place)
+    thing = module
+    for part in name.split("."):
+        if not hasattr(thing, part):
+            known = ", ".join(sorted(classes)) or "no torch.nn.Module"
+            raise UsageError(f"{place} has no {name!r}.{did_you_mean(name, classes)} It defines: {known}.")
+        thing = getattr(thing, part)
+    if not callable(thing) or isinstance(thing, nn.Module):
+        raise UsageError(f"{name!r} in {place} is neither a class nor a function that builds a torch.nn.Module.")
+    return thing
+
+
+def _only(classes: dict[str, Any], place: str) -> Callable[..., nn.Module]:
+    if len(classes) == 1:
+        return next(iter(classes.values()))  # type: ignore[no-any-return]
+    known = ", ".join(sorted(classes)) or "none"
+    raise UsageError(f"{place} does not hold exactly one torch.nn.Module (it holds: {known}): write {place}:CLASS.")
