@@ -83,11 +83,11 @@ def _on_two_lines(found: Verdict, marks: dict[str, str]) -> tuple[str, ...]:
 
 
 def _change(change: Ratio | None) -> list[str]:
-    """`+12 %` and `(+9.1 … +15)`: the change, and the ends of its interval where it has one."""
+    """`+12 %` and `(+9.1 to +15)`: the change, and the ends of its interval where it has one."""
     if change is None:
         return [MISSING]
     value = f"{_signed(change.value)} %"
-    return [value] if change.low == change.high else [value, f"({_signed(change.low)} … {_signed(change.high)})"]
+    return [value] if change.low == change.high else [value, f"({_signed(change.low)} to {_signed(change.high)})"]
 
 
 def _signed(ratio: float) -> str:
