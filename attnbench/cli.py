@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from attnbench import __version__
+from attnbench import cli_options as opt
 from attnbench.core.errors import AttnbenchError, CannotJudgeError, UsageError
 
 if TYPE_CHECKING:
@@ -31,9 +32,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-Many = list[str]
-
 
 def main() -> NoReturn:
     """Run the command line; every error that is the user's becomes one sentence and exit code 2, never a traceback."""
@@ -85,39 +83,39 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and go.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
     pass
 
 
 @app.command()
 def run(
-    module: Annotated[Many | None, typer.Option("--module", "-m", help="self_attn, my_attn.py:MyAttn, package.mod:Class")] = None,
-    network: Annotated[Many | None, typer.Option("--network", "-n", help="vgg16, or vgg16+ATTENTION")] = None,
-    attn: Annotated[Many | None, typer.Option(help="Put this attention into the network.")] = None,
-    res: Annotated[Many | None, typer.Option(help="Sides of a module's feature map: 32,64 or 48x64.  [default: 32]")] = None,
-    img_size: Annotated[Many | None, typer.Option(help="Sides of a network's image.  [default: 224]")] = None,
-    seq_len: Annotated[Many | None, typer.Option(help="Tokens, for modules that read no map.")] = None,
-    batch_size: Annotated[Many | None, typer.Option("--batch-size", "-b", help="[default: 1]")] = None,
-    dim: Annotated[Many | None, typer.Option(help="Channels.  [default: 64]")] = None,
-    heads: Annotated[Many | None, typer.Option(help="Heads.  [default: as many as leave each 64 channels]")] = None,
-    dtype: Annotated[Many | None, typer.Option("--dtype", "--precision", help="fp32, bf16, fp16, tf32.  [default: fp32]")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
-    mode: Annotated[Many | None, typer.Option(help="fwd: eval, no gradients; fwd_bwd: train.  [default: fwd]")] = None,
-    layout: Annotated[str, typer.Option(help="Of an own module's inputs: auto tries bchw, bnc, bhwc, nbc, qkv ...")] = "auto",
-    set_: Annotated[Many | None, typer.Option("--set", help="A constructor argument, key=value; attn.key=value of --attn.")] = None,
-    metrics: Annotated[Many | None, typer.Option(help="static, latency, throughput, memory ... or all.  [default: all]")] = None,
-    precision_target: Annotated[str, typer.Option(help="Wished half-width of the latency's 95 % interval.")] = "1%",
-    max_time: Annotated[float, typer.Option(help="Seconds of sampling a case, precise or not.")] = 2.0,
-    timeout: Annotated[float, typer.Option(help="Seconds of silence after which a case is given up.")] = 600.0,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.  [default: torch's own]")] = None,
-    isolate: Annotated[bool, typer.Option("--isolate/--no-isolate", help="Measure in a worker process.")] = True,
-    baseline: Annotated[str | None, typer.Option(help="Compare with this one.  [default: first quadratic module]")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights and inputs.")] = 0,
-    out: Annotated[list[Path] | None, typer.Option("--out", "-o", help="FILE.jsonl, .md, .csv, .json; repeatable.  [default: results/TIME.jsonl]")] = None,
-    format_: Annotated[str, typer.Option("--format", help="On standard output: table, md, csv, json, jsonl.")] = "table",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, and nothing of what modules print.")] = False,
-) -> int:  # fmt: skip
+    module: opt.Module = None,
+    network: opt.Network = None,
+    attn: opt.Attn = None,
+    res: opt.Res = None,
+    img_size: opt.ImgSize = None,
+    seq_len: opt.SeqLen = None,
+    batch_size: opt.BatchSize = None,
+    dim: opt.Dim = None,
+    heads: opt.Heads = None,
+    dtype: opt.Dtype = None,
+    device: opt.Device = "auto",
+    mode: opt.Mode = None,
+    layout: opt.Layout = "auto",
+    set_: opt.Set = None,
+    metrics: opt.Metrics = None,
+    precision_target: opt.PrecisionTarget = "1%",
+    max_time: opt.MaxTime = 2.0,
+    timeout: opt.Timeout = 600.0,
+    threads: opt.Threads = None,
+    isolate: opt.Isolate = True,
+    baseline: opt.Baseline = None,
+    seed: opt.Seed = 0,
+    out: opt.Out = None,
+    format_: opt.Format = "table",
+    quiet: opt.Quiet = False,
+) -> int:
     """Measure modules and networks; keep each record as it comes, and print a table."""
     from attnbench.engine.channels import InlineChannel, WorkerChannel
     from attnbench.engine.sweep import Sweep
@@ -195,9 +193,14 @@ def _fresh(folder: Path) -> Path:
 
 
 def _measure(
-    cases: "Sequence[Case]", channel: "Channel", options: "Options", records_to: Path | None, timeout: float, quiet: bool
+    cases: "Sequence[Case]",
+    channel: "Channel",
+    options: "Options",
+    records_to: Path | None,
+    timeout: float,
+    quiet: bool,
 ) -> "tuple[Store | None, list[Record], bool]":
-    """Where the records are, the records, and whether all are there: Ctrl-C drops the case under way, keeps the others."""
+    """Where the records are, the records, and whether all are there: Ctrl-C drops only the case under way."""
     from attnbench.core.store import Store
     from attnbench.engine.session import on_device, resolved
     from attnbench.engine.session import run as measured
@@ -207,10 +210,11 @@ def _measure(
     records: list[Record] = []
     try:
         ready = resolved(on_device(cases, channel, options), channel)
+        names = [case.name for case in cases]
         store = Store(records_to or _fresh(Path("results")))
         with watched(_console(), len(ready), quiet=quiet) as screen:
-            for case in ready:
-                screen.starting(case.name)
+            for name, case in zip(names, ready, strict=True):
+                screen.starting(name)
                 for record in measured([case], channel, options, store, timeout):
                     records.append(record)
                     screen.add(record)
@@ -274,7 +278,7 @@ def list_(
 def show(
     what: Annotated[str, typer.Argument(help="A module's or network's name, or a file of records.")],
     baseline: Annotated[str | None, typer.Option(help="Compare with this one.")] = None,
-    notes: Annotated[bool, typer.Option("--notes", help="With a file: print every note, also how rows were built.")] = False,
+    notes: Annotated[bool, typer.Option("--notes", help="With a file: every note, also how rows were built.")] = False,
 ) -> None:
     """One module: formula, hyper-parameters, cost formulas, paper; or a results file as a table."""
     console = _console()
@@ -328,9 +332,10 @@ def check(
     threshold: Annotated[str, typer.Option(help="Slower by less than this is no regression.")] = "5%",
 ) -> int:
     """The regression gate between two files: 0 as good, 1 worse, 3 cannot judge."""
-    from attnbench.report.gate import exit_code, judge, verdict_table
+    from attnbench.report.gate import exit_code, judge
+    from attnbench.report.gate_table import render_verdicts
 
     verdicts = judge(_loaded(baseline), _loaded(candidate), _fraction(threshold))
     console = _console()
-    console.print(verdict_table(verdicts, console.width))
+    console.print(render_verdicts(verdicts, console.width))
     return exit_code(verdicts)

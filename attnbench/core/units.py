@@ -10,7 +10,8 @@ __all__ = ["KIB", "MIB", "GIB", "UNITS", "Unit", "human_bytes", "parse_bytes", "
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
 _BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
-          "kib": KIB, "mib": MIB, "gib": GIB, "tib": 1024 * GIB, "k": KIB, "m": MIB, "g": GIB, "t": 1024 * GIB}  # fmt: skip
+          "kib": KIB, "mib": MIB, "gib": GIB, "tib": 1024 * GIB,
+          "k": KIB, "m": MIB, "g": GIB, "t": 1024 * GIB}  # fmt: skip
 
 
 def significant(value: float, digits: int = 4) -> str:

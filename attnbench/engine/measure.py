@@ -1,6 +1,6 @@
 """One Case, measured: counted without running first, so that a row that runs out of memory still has its figures."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -44,7 +44,9 @@ def measure(case: Case, options: Options) -> Iterator[Finding]:
             yield from each.load()(subject, options)
 
 
-def _without_data(case: Case, wanted: Sequence[Declared], options: Options) -> Iterator[Finding]:
+def _without_data(
+    case: Case, wanted: Sequence[Declared], options: Options
+) -> Generator[Finding, None, list[Declared]]:
     """Count on the meta device; the instruments that it cannot serve are returned, to be used on the device."""
     counters = [each for each in wanted if each.on == "meta"]
     if not counters:

@@ -1,4 +1,4 @@
-"""Counts parameters and multiply-accumulates without running anything, by three counters that know nothing of each other.
+"""Counts parameters and multiply-accumulates without running anything, by three counters that share nothing.
 
 fvcore traces the module on the meta device with our own handles for what it does not know; torch's FlopCounterMode
 watches the operators that the dispatcher sees; the module's own formula, where it has one, is plain arithmetic. The

@@ -50,7 +50,8 @@ def measure_latency(subject: Subject, options: Options) -> Iterator[Finding]:
 
 def _latency_readings(samples: Samples) -> Iterator[Finding]:
     estimate = samples.estimate
-    yield Reading("latency.median_ms", estimate.median, "ms", "lower", "Latency", "latency.ci_low_ms", "latency.ci_high_ms")
+    yield Reading("latency.median_ms", estimate.median, "ms", "lower", "Latency", low="latency.ci_low_ms",
+                  high="latency.ci_high_ms")  # fmt: skip
     yield Reading("latency.ci_low_ms", estimate.low, "ms", "lower")
     yield Reading("latency.ci_high_ms", estimate.high, "ms", "lower")
     yield Reading("latency.mean_ms", statistics.fmean(samples.ms), "ms", "lower")
@@ -61,7 +62,8 @@ def _latency_readings(samples: Samples) -> Iterator[Finding]:
 
 
 def _cpu_readings(samples: Samples) -> Iterator[Finding]:
-    yield Reading("latency.method", f"perf_counter_ns around blocks of {samples.steps}, {torch.get_num_threads()} threads")
+    threads = torch.get_num_threads()
+    yield Reading("latency.method", f"perf_counter_ns around blocks of {samples.steps} steps, {threads} threads")
     yield Note("not_measured", "latency.host_ms, latency.launch_bound: on the CPU host and device are one")
 
 
@@ -72,8 +74,8 @@ def _host_readings(hosts: list[float], median: float) -> Iterator[Finding]:
     yield Reading("latency.host_ms", host, "ms", "lower")
     yield Reading("latency.launch_bound", launch_bound)
     if launch_bound:
-        yield Note("launch_bound", "the device waits for the host: this is the time of the launches, not of the kernels; "
-                                   "a bigger --batch-size shows the kernels")  # fmt: skip
+        yield Note("launch_bound", "the device waits for the host: this is the time of the launches, not of the "
+                                   "kernels; a bigger --batch-size shows those")  # fmt: skip
 
 
 def _cpu_block(subject: Subject, steps: int) -> float:
@@ -87,7 +89,7 @@ def _cpu_block(subject: Subject, steps: int) -> float:
 
 def _cuda_block(subject: Subject, steps: int, hosts: list[float]) -> float:
     """Milliseconds a step between two events on the device; the host's time to launch goes to `hosts`."""
-    start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     torch.cuda.synchronize()
     begin = time.perf_counter_ns()
     start.record()
@@ -104,7 +106,7 @@ def _steps_a_block(step_ms: float) -> int:
 
 
 def warm_up(block: Callable[[int], float], max_time: float, clock: Clock = time.perf_counter) -> float:
-    """Run until two windows of five blocks agree to 2 %, or a fifth of the time is over; the last level in ms a step."""
+    """Run until two windows of five blocks agree to 2 % or a fifth of the time is over; the level in ms a step."""
     deadline = clock() + max_time / 5
     steps = _steps_a_block(block(1))
     before = float("inf")

@@ -93,6 +93,10 @@ def _plugins() -> Iterator[Declared]:
         yield Declared(name, on, fields, point.value)
 
 
+def _in_group(instrument: Declared, group: str) -> bool:
+    return group == "all" or (group == "static" and instrument.on != "device")
+
+
 def chosen(names: tuple[str, ...]) -> list[Declared]:
     """The instruments asked for, by name or as `static` or `all`, in the order they are run.
 
@@ -105,5 +109,5 @@ def chosen(names: tuple[str, ...]) -> list[Declared]:
             every = [*GROUPS, *known()]
             raise UsageError(f"unknown metric {name!r}.{did_you_mean(name, every)} Known: {', '.join(every)}.")
         wanted |= {name} & set(known())
-        wanted |= {each.name for each in known().values() if name == "all" or (name == "static" and each.on != "device")}
+        wanted |= {each.name for each in known().values() if _in_group(each, name)}
     return [each for each in known().values() if each.name in wanted]

@@ -69,7 +69,7 @@ def _sum_of_product(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
 
 
 def _is_tensor(value: Value) -> bool:
-    return value.type().kind() == "TensorType"
+    return bool(value.type().kind() == "TensorType")
 
 
 def _einsum(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:

@@ -87,7 +87,12 @@ def page(spec: Spec, width: int) -> "RenderableType":
     facts.add_column(overflow="fold")
     for name, value in _lines(spec):
         facts.add_row(Text(name), Text(value))
-    return Group(Text(spec.name, style="bold underline"), Text(), Text(spec.doc), Text(), facts)
+    return Group(Text(spec.name, style="bold underline"), Text(), Text(_unwrapped(spec.doc)), Text(), facts)
+
+
+def _unwrapped(doc: str) -> str:
+    """The docstring with each paragraph on one line, for the terminal to wrap at its own width."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in doc.split("\n\n"))
 
 
 def _lines(spec: Spec) -> list[tuple[str, str]]:
@@ -119,7 +124,8 @@ def _figure(spec: Spec, side: int) -> str:
     shape = {"B": 1, "H": side, "W": side, "N": side * side, "C": dim}
     symbols = spec.symbols(**shape, **{name: _filled(name, dim) for name in spec.required})
     channels = "" if spec.kind == "network" else f" at {dim} channels"
-    return f"{_printed(spec.params, symbols, 'count')} parameters, {_printed(spec.macs, symbols, 'MAC')} GMACs{channels}"
+    params, macs = _printed(spec.params, symbols, "count"), _printed(spec.macs, symbols, "MAC")
+    return f"{params} parameters, {macs} GMACs{channels}"
 
 
 def _filled(name: str, dim: int) -> int:

@@ -15,9 +15,9 @@ from torch._subclasses.fake_tensor import (
 from attnbench.core.case import Case, Scalar
 from attnbench.core.errors import CaseError, UnsupportedError, UsageError
 from attnbench.core.record import Note
-from attnbench.metrics.subject import Expected, Subject, tensors_in
 from attnbench.core.spec import Spec
-from attnbench.targets.construct import HEADS, construct, default_heads, variants
+from attnbench.metrics.subject import Expected, Subject, tensors_in
+from attnbench.targets.construct import construct, default_heads, is_heads, variants
 from attnbench.targets.insertion import insert, site_shapes
 from attnbench.targets.layouts import LAYOUTS, Shape, make_inputs, over_map, plausible
 from attnbench.targets.sources import Target, locate
@@ -106,8 +106,7 @@ def _network(case: Case, target: Target) -> tuple[nn.Module, dict[str, Any]]:
     if case.insert is None:
         return network, arguments
     attention = locate(case.insert)
-    built = [_attention_at(case, attention, shape) for shape in _inserted_shapes(case, target)]
-    insert(network, [lambda module=module: module for module in built])
+    insert(network, [_attention_at(case, attention, shape) for shape in _inserted_shapes(case, target)])
     return network, arguments
 
 
@@ -188,10 +187,9 @@ def _with_heads(case: Case, target: Target) -> Case:
     """Say the number of heads where the constructor is given one, and only there."""
     if case.kind == "network":
         return case
-    for arguments in variants(target.name, target.factory, _shape(case), _settings(case, False), case.heads is not None):
-        heads = [value for name, value in arguments.items() if name.lower() in HEADS]
-        return case.with_(heads=heads[0] if heads else None)
-    return case
+    settings = _settings(case, inserted=False)
+    arguments = next(variants(target.name, target.factory, _shape(case), settings, case.heads is not None))
+    return case.with_(heads=next((value for name, value in arguments.items() if is_heads(name)), None))
 
 
 def _try(case: Case) -> None:
@@ -205,7 +203,7 @@ def _try(case: Case) -> None:
         return
     except (CaseError, UsageError):
         raise
-    except Exception:  # noqa: S110 - foreign code; the second try below tells whether this matters
+    except Exception:  # foreign code; the second try below tells whether this matters
         pass
     try:
         with FakeTensorMode():

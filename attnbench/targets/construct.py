@@ -11,28 +11,34 @@ from attnbench.core.errors import UnsupportedError, UsageError
 from attnbench.core.registry import did_you_mean
 from attnbench.targets.layouts import Shape
 
-__all__ = ["HEADS", "construct", "default_heads", "variants"]
+__all__ = ["construct", "default_heads", "is_heads", "variants"]
 
-_DIM = set(
-    "dim in_dim input_dim dim_in channels channel in_channels in_channel in_planes inplanes planes in_features embed_dim "
-    "embedding_dim d_model model_dim hidden_size hidden_dim n_embd embed_size emb_dim num_features n_feats nf width_dim c "
-    "ch in_ch num_channels feature_dim features chan in_chans dims n_channels c_in d emb_size".split()
-)
-_OUT = set("out_dim dim_out output_dim out_channels out_channel out_planes out_features out_ch c_out".split())
-HEADS = set("heads num_heads n_head n_heads nhead num_head head_count num_attention_heads nheads head h_heads".split())
-_HEAD_DIM = set("head_dim dim_head d_head d_k d_v key_dim head_size dim_per_head head_channels qk_dim v_dim".split())
-_TOKENS = set(
-    "n seq_len seq_length sequence_length num_tokens n_tokens tokens max_seq_len max_len max_length length num_patches "
-    "n_patches n_positions max_position_embeddings context_length block_size ctx_len seqlen max_seqlen".split()
-)
-_HEIGHT, _WIDTH = {"h", "height", "img_h", "map_h"}, {"w", "width", "img_w", "map_w"}
-_SIDES = set("input_resolution resolution img_size image_size size input_size fmap_size feature_size feat_size "
-             "map_size spatial_size feature_map_size hw res".split())  # fmt: skip
+# The spellings that people use, lower-cased, by what they mean.
+_SPELLINGS = {
+    "dim": """dim in_dim input_dim dim_in channels channel in_channels in_channel in_planes inplanes
+        planes in_features embed_dim embedding_dim d_model model_dim hidden_size hidden_dim n_embd embed_size emb_dim
+        num_features n_feats nf c ch in_ch num_channels feature_dim features chan in_chans dims n_channels c_in d emb_size""",
+    "out": "out_dim dim_out output_dim out_channels out_channel out_planes out_features out_ch c_out",
+    "heads": "heads num_heads n_head n_heads nhead num_head head_count num_attention_heads nheads head",
+    "head_dim": "head_dim dim_head d_head d_k d_v key_dim head_size dim_per_head head_channels qk_dim v_dim",
+    "tokens": """n seq_len seq_length sequence_length num_tokens n_tokens tokens max_seq_len max_len max_length
+        length num_patches n_patches n_positions max_position_embeddings context_length block_size ctx_len seqlen max_seqlen""",
+    "height": "h height img_h map_h",
+    "width": "w width img_w map_w",
+    "sides": """input_resolution resolution img_size image_size size input_size fmap_size feature_size feat_size
+        map_size spatial_size feature_map_size hw res""",
+}
+_MEANING = {spelling: meaning for meaning, spellings in _SPELLINGS.items() for spelling in spellings.split()}
 
 
 def default_heads(dim: int) -> int:
     """As many heads as leave each at least 64 channels and divide the channels evenly; at least one."""
     return max((heads for heads in range(1, max(1, dim // 64) + 1) if dim % heads == 0), default=1)
+
+
+def is_heads(parameter: str) -> bool:
+    """Whether a constructor's parameter of that name is the number of heads."""
+    return _MEANING.get(parameter.lower()) == "heads"
 
 
 def variants(
@@ -86,28 +92,22 @@ def _from_shape(name: str, shape: Shape, required: bool, heads_given: bool) -> A
     """The value for a parameter of that name, or None to leave it alone.
 
     What must agree with the input (channels, tokens, sides) is filled in even where it has a default; heads only when
-    the user named a number or the constructor asks for one.
+    the user named a number or the constructor asks for one; widths of heads and outputs only when it asks.
     """
-    if name in _DIM:
-        return shape.dim
-    if name in _TOKENS:
-        return shape.tokens
-    if name in HEADS:
-        return shape.heads if required or heads_given else None
-    if name in _HEAD_DIM:
-        return shape.dim // shape.heads if required else None
-    if name in _OUT:
-        return shape.dim if required else None
-    return _side(name, shape, required)
-
-
-def _side(name: str, shape: Shape, required: bool) -> Any:
-    if name not in _HEIGHT | _WIDTH | _SIDES or (shape.height is None and not required):
-        return None
-    height, width = shape.map
-    if name in _SIDES:
-        return (height, width)
-    return height if name in _HEIGHT else width
+    match _MEANING.get(name):
+        case "dim":
+            return shape.dim
+        case "tokens":
+            return shape.tokens
+        case "heads" if required or heads_given:
+            return shape.heads
+        case "head_dim" if required:
+            return shape.dim // shape.heads
+        case "out" if required:
+            return shape.dim
+        case "height" | "width" | "sides" as side if required or shape.height is not None:
+            return {"height": shape.map[0], "width": shape.map[1], "sides": shape.map}[side]
+    return None
 
 
 def construct(name: str, factory: Callable[..., nn.Module], arguments: Mapping[str, Any]) -> nn.Module:

@@ -1,6 +1,5 @@
 """Puts an attention into a network: which places it offers, of what shape, and how it is initialised there."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -36,10 +35,9 @@ def site_shapes(network: nn.Module, image: Tensor) -> list[tuple[int, int, int]]
     return shapes
 
 
-def insert(network: nn.Module, attentions: list[Callable[[], nn.Module]]) -> None:
+def insert(network: nn.Module, attentions: list[nn.Module]) -> None:
     """Put one attention behind each site, in the order of the sites."""
-    for (parent, name), build in zip(_sites(network), attentions, strict=True):
-        attention = build()
+    for (parent, name), attention in zip(_sites(network), attentions, strict=True):
         initialise(attention)
         setattr(parent, name, nn.Sequential(parent.get_submodule(name), attention))
 

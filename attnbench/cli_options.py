@@ -1,0 +1,37 @@
+"""The options of `attnbench run`, one type each, so that the command's signature reads like a table."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+Many = list[str] | None
+
+Module = Annotated[Many, Option("--module", "-m", help="self_attn, my_attn.py:MyAttn, package.mod:Class")]
+Network = Annotated[Many, Option("--network", "-n", help="vgg16, or vgg16+ATTENTION")]
+Attn = Annotated[Many, Option(help="Put this attention into the network.")]
+Res = Annotated[Many, Option(help="Sides of a module's feature map: 32,64 or 48x64.  [default: 32]")]
+ImgSize = Annotated[Many, Option(help="Sides of a network's image.  [default: 224]")]
+SeqLen = Annotated[Many, Option(help="Tokens, for modules that read no map.")]
+BatchSize = Annotated[Many, Option("--batch-size", "-b", help="[default: 1]")]
+Dim = Annotated[Many, Option(help="Channels.  [default: 64]")]
+Heads = Annotated[Many, Option(help="Heads.  [default: as many as leave each 64 channels]")]
+Dtype = Annotated[Many, Option("--dtype", "--precision", help="fp32, bf16, fp16, tf32.  [default: fp32]")]
+Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:1")]
+Mode = Annotated[Many, Option(help="fwd: eval, no gradients; fwd_bwd: train.  [default: fwd]")]
+Layout = Annotated[str, Option(help="Of an own module's inputs; auto tries bchw, bnc, bhwc, nbc, qkv ...")]
+Set = Annotated[Many, Option("--set", help="A constructor argument: key=value, or attn.key=value for --attn.")]
+Metrics = Annotated[Many, Option(help="static, latency, throughput, memory ... or all.  [default: all]")]
+PrecisionTarget = Annotated[str, Option(help="Wished half-width of the latency's 95 % interval.")]
+MaxTime = Annotated[float, Option(help="Seconds of sampling a case, precise or not.")]
+Timeout = Annotated[float, Option(help="Seconds of silence after which a case is given up.")]
+Threads = Annotated[int | None, Option(help="CPU threads.  [default: torch's own]")]
+Isolate = Annotated[bool, Option("--isolate/--no-isolate", help="Measure in a worker process.")]
+Baseline = Annotated[str | None, Option(help="Compare with this one.  [default: first quadratic module]")]
+Seed = Annotated[int, Option(help="Of weights and inputs.")]
+Out = Annotated[
+    list[Path] | None,
+    Option("--out", "-o", help="FILE.jsonl, .md, .csv, .json; repeatable.  [default: results/TIME.jsonl]"),
+]
+Format = Annotated[str, Option("--format", help="On standard output: table, md, csv, json, jsonl.")]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress, and nothing of what modules print.")]
