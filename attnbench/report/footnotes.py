@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from attnbench.core.record import Record
-from attnbench.report.facts import label, varying_facts, visible
+from attnbench.report.facts import Fact, label, varying_facts, visible
 
 __all__ = ["QUIET_KINDS", "Footnote", "footnotes", "marks", "superscript"]
 
@@ -37,11 +37,12 @@ def footnotes(records: Sequence[Record], *, verbose: bool = False) -> list[Footn
     for index, record in enumerate(records):
         for text in dict.fromkeys(_texts(record, verbose)):
             about.setdefault(text, []).append(index)
+    facts = varying_facts(records)
     notes, number = [], 0
     for text, rows in about.items():
         everywhere = len(rows) == len(records) > 1
         number += not everywhere
-        names = "all rows" if everywhere else _names([records[index] for index in rows], records)
+        names = "all rows" if everywhere else _names([records[index] for index in rows], facts)
         notes.append(Footnote(text, tuple(rows), names, "" if everywhere else superscript(number)))
     return notes
 
@@ -55,8 +56,7 @@ def _line(text: str) -> str:
     return visible(" ".join(text.split()))
 
 
-def _names(chosen: Sequence[Record], records: Sequence[Record]) -> str:
-    facts = varying_facts(records)
+def _names(chosen: Sequence[Record], facts: Sequence[Fact]) -> str:
     shapes: dict[str, list[str]] = {}
     for record in chosen[:_MOST_ROWS_NAMED]:
         shapes.setdefault(visible(record.case.name), []).append(label(record, facts, name=False))
@@ -70,6 +70,10 @@ def superscript(number: int) -> str:
     return str(number).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def marks(notes: Sequence[Footnote], row: int) -> str:
-    """The marks that a row bears, with a space before each; empty when it bears none."""
-    return "".join(f" {note.mark}" for note in notes if note.mark and row in note.rows)
+def marks(notes: Sequence[Footnote], rows: int) -> list[str]:
+    """What each of so many rows bears: its marks with a space before each, or nothing."""
+    borne = [""] * rows
+    for note in notes:
+        for row in note.rows if note.mark else ():
+            borne[row] += f" {note.mark}"
+    return borne

@@ -68,7 +68,7 @@ def _caption(records: Sequence[Record], columns: Sequence[Column]) -> str:
 
 
 def _cells(columns: Sequence[Column], rows: Sequence[Row], notes: Sequence[Footnote]) -> tuple[tuple[str, ...], ...]:
-    return tuple(_row_cells(columns, row, marks(notes, index)) for index, row in enumerate(rows))
+    return tuple(_row_cells(columns, row, mark) for row, mark in zip(rows, marks(notes, len(rows)), strict=True))
 
 
 def _row_cells(columns: Sequence[Column], row: Row, mark: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_records import LINEAR, QUADRATIC, live, module, network, record, static, sweep, troubled
 
@@ -72,6 +72,7 @@ def test_baselines_in_one_pass_are_those_one_by_one(rows, name):
 
 
 @given(positive, positive, st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0, 1), st.floats(0, 1))
+@settings(deadline=None)
 def test_the_interval_of_a_ratio_holds_every_ratio_that_both_intervals_allow(a, b, wide_a, wide_b, at_a, at_b):
     new, old = record(module("a"), *live(a, wide_a)), record(module("b"), *live(b, wide_b))
     found = ratio(new, old, "latency.median_ms")
@@ -82,6 +83,7 @@ def test_the_interval_of_a_ratio_holds_every_ratio_that_both_intervals_allow(a, 
 
 
 @given(positive, positive, st.floats(0, 0.5))
+@settings(deadline=None)
 def test_a_speedup_is_the_inverse_of_a_slowdown(a, b, wide):
     new, old = record(module("a"), *live(a, wide)), record(module("b"), *live(b, wide))
     there, back = speedup(new, old), speedup(old, new)
@@ -107,6 +109,7 @@ def test_an_answer_needs_the_whole_interval(low, high, answer):
 
 
 @given(positive, st.floats(0, 0.5), st.floats(0.001, 0.3))
+@settings(deadline=None)
 def test_for_rates_better_and_worse_change_sides(value, wide, noise):
     change = Ratio(value, value * (1 - wide), value * (1 + wide))
     assert verdict(change, noise, "higher") == verdict(change.inverse, noise, "lower")

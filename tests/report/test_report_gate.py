@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_records import live, module, record, static, sweep, troubled
 
@@ -56,12 +56,14 @@ def test_a_wide_interval_decides_nothing():
 
 
 @given(st.floats(0.1, 10), st.floats(0, 0.5), st.floats(0.01, 0.3))
+@settings(deadline=None)
 def test_a_record_against_itself_is_never_worse_or_better(median, precision, threshold):
     rows = one(*static(1, 2), *live(median, precision, peak=7))
     assert set(outcomes(judge(rows, rows, threshold)).values()) <= {"same", "undecided"}
 
 
 @given(st.floats(0.1, 10), st.floats(0.1, 10), st.floats(0, 0.3))
+@settings(deadline=None)
 def test_worse_one_way_is_better_the_other(a, b, precision):
     swap = {"worse": "better", "better": "worse"}
     there, back = (judge(one(*live(x, precision)), one(*live(y, precision)), 0.0)[0] for x, y in ((a, b), (b, a)))

@@ -35,6 +35,19 @@ def test_no_figure_is_cut_off_and_what_is_hidden_is_named(rows, width, printed):
     assert all(title in " ".join(text.split()) for title in fitted.hidden)
 
 
+@pytest.mark.parametrize("width", [10, 16, 24, 32])
+def test_the_narrowest_terminal_folds_rather_than_cuts(width, printed):
+    rows = [*troubled(), record(module("mixed", 128, dtype="bf16", mode="fwd_bwd", batch_size=8), *live(1.0))]
+    text = printed(render(rows, width), width)
+    assert "…" not in text
+    assert max(map(len, text.split("\n"))) <= width
+
+
+def test_a_long_name_is_folded_before_it_costs_a_figure(printed):
+    rows = [record(module("my_package.attention_blocks:MyVeryOwnLinearAttentionWithAGate"), *live(12.34))]
+    assert "12.34 ± 0.8 %" in printed(render(rows, 80), 80)
+
+
 def test_the_latency_stays_longest(printed):
     text = printed(render(sweep(), 50), 50)
     assert "Latency" in text and "± 0.8 %" in text
@@ -52,6 +65,7 @@ def test_hostile_names_come_out_as_text(name, printed):
 
 
 @given(st.text(max_size=80), st.integers(2, 40))
+@settings(deadline=None)
 def test_folding_loses_nothing_but_blanks(text, width):
     name = visible(text)
     lines = folded(name, width)
@@ -135,10 +149,10 @@ def test_notes_are_said_once_and_quiet_kinds_only_on_demand():
 
 
 def test_a_note_about_all_rows_marks_none():
-    rows = [record(module("a"), notes=(LAUNCH_BOUND,)), record(module("b"), notes=(LAUNCH_BOUND,))]
-    (note,) = footnotes(rows)
-    assert (note.mark, note.about) == ("", "all rows")
-    assert sheet(rows).cells[0][0] == "a"
+    rows = [record(module("a"), notes=(LAUNCH_BOUND,)), record(module("b"), notes=(LAUNCH_BOUND, Note("odd", "odd.")))]
+    everywhere, single = footnotes(rows)
+    assert (everywhere.mark, everywhere.about, single.mark) == ("", "all rows", "¹")
+    assert [cells[0] for cells in sheet(rows).cells] == ["a", "b ¹"]
 
 
 def test_many_rows_of_one_note_are_counted():
