@@ -66,6 +66,7 @@ def test_an_unknown_baseline_is_a_usage_error_with_the_nearest_name():
 
 
 @given(st.lists(st.sampled_from(sweep() + troubled()), max_size=8), st.sampled_from([None, "linear_attn", "nobody"]))
+@settings(deadline=None)
 def test_baselines_in_one_pass_are_those_one_by_one(rows, name):
     one_by_one = [baseline_of(row, rows, name) for row in rows]
     assert all(a is b for a, b in zip(baselines(rows, name), one_by_one, strict=True))
