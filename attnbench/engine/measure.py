@@ -99,8 +99,10 @@ def _ready(case: Case) -> Subject:
 def _not_measured(wanted: Sequence[Declared]) -> Note:
     """Which fields of the record will stay null because nobody was asked to measure them."""
     covered = {field for each in wanted for field in each.fields}
-    every = [f"{section}.{field}" for section, fields in SECTIONS.items() for field in fields]
-    missing = [name for name in every if name not in covered and name.partition(".")[0] not in covered]
+    missing: list[str] = []
+    for section, fields in SECTIONS.items():
+        left = [] if section in covered else [name for name in fields if f"{section}.{name}" not in covered]
+        missing += [section] if left == list(fields) else [f"{section}.{name}" for name in left]
     return Note("not_measured", f"not asked for, or no instrument: {', '.join([*missing, 'kernels'])}")
 
 

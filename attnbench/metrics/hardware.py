@@ -13,7 +13,7 @@ import torch
 
 from attnbench import __version__
 
-__all__ = ["best_device", "environment", "free_bytes"]
+__all__ = ["OtherLoad", "best_device", "environment", "free_bytes"]
 
 
 def best_device() -> str:
@@ -63,6 +63,33 @@ def environment(device: str) -> dict[str, Any]:
         "attnbench": __version__,
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+class OtherLoad:
+    """How many cores other processes keep busy between two moments, where the system tells."""
+
+    def __init__(self) -> None:
+        self._before = self._busy_seconds()
+
+    def cores(self) -> float | None:
+        """Cores that others used since the beginning."""
+        after = self._busy_seconds()
+        if self._before is None or after is None:
+            return None
+        wall, everyone, own = (late - early for early, late in zip(self._before, after, strict=True))
+        return max(0.0, (everyone - own) / wall) if wall > 0 else None
+
+    @staticmethod
+    def _busy_seconds() -> tuple[float, float, float] | None:
+        """Wall time, busy time of all processes over all cores (stolen time too), and our own."""
+        try:
+            ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        except (OSError, ValueError):
+            return None
+        idle = ticks[3] + ticks[4]
+        times = os.times()
+        own = times.user + times.system
+        return times.elapsed, (sum(ticks) - idle) / os.sysconf("SC_CLK_TCK"), own
 
 
 @cache

@@ -1,5 +1,6 @@
 """How long one step takes: warm-up until stable, then samples until the median's interval is narrow enough."""
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ import torch
 
 from attnbench.core.record import Note, Reading
 from attnbench.core.stats import Estimate, median_estimate, quantile
+from attnbench.metrics.hardware import OtherLoad
 from attnbench.metrics.metric import Finding, Options, metric
 from attnbench.metrics.subject import Subject
 
@@ -19,6 +21,8 @@ Clock = Callable[[], float]
 # A block of steps lasts at least this long, so that reading the clock twice (0.1 us) is under a thousandth of it.
 _BLOCK_MS = 0.2
 _MIN_SAMPLES = 5
+# Of one core: less than this is the system's own ticking.
+_OTHERS = 0.1
 _STABLE = 0.02
 
 
@@ -39,9 +43,10 @@ def measure_latency(subject: Subject, options: Options) -> Iterator[Finding]:
     block = (lambda steps: _cuda_block(subject, steps, hosts)) if cuda else (lambda steps: _cpu_block(subject, steps))
     step_ms = warm_up(block, options.max_time)
     hosts.clear()
+    others = OtherLoad()
     samples = sample(block, _steps_a_block(step_ms), options)
     yield from _latency_readings(samples)
-    yield from _host_readings(hosts, samples.estimate.median) if cuda else _cpu_readings(samples)
+    yield from _host_readings(hosts, samples.estimate.median) if cuda else _cpu_readings(samples, others.cores())
     if samples.estimate.precision > options.precision_target:
         target = f"±{options.precision_target:.1%}"
         yield Note("imprecise", f"the latency's interval is wider than the {target} asked for when --max-time is over: "
@@ -61,10 +66,16 @@ def _latency_readings(samples: Samples) -> Iterator[Finding]:
     yield Reading("latency.samples", len(samples.ms), "count")
 
 
-def _cpu_readings(samples: Samples) -> Iterator[Finding]:
+def _cpu_readings(samples: Samples, other_cores: float | None) -> Iterator[Finding]:
     threads = torch.get_num_threads()
     yield Reading("latency.method", f"perf_counter_ns around blocks of {samples.steps} steps, {threads} threads")
     yield Note("not_measured", "latency.host_ms, latency.launch_bound: on the CPU host and device are one")
+    if other_cores is None:
+        return
+    yield Reading("latency.other_cores", other_cores, "count", "lower")
+    if other_cores + threads > (os.cpu_count() or 1) + _OTHERS:
+        yield Note("busy", "other processes used the same cores meanwhile, and the latency holds that disturbance: "
+                           "quiet the machine, or leave them cores with --threads")  # fmt: skip
 
 
 def _host_readings(hosts: list[float], median: float) -> Iterator[Finding]:

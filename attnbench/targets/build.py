@@ -159,7 +159,9 @@ def _claim(case: Case, target: Target) -> str | None:
 def _built_note(case: Case, target: Target, arguments: Mapping[str, Any]) -> Note:
     call = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
     inserted = f" with {case.insert} behind its attention sites" if case.insert else ""
-    return Note("built", f"built as {target.name}({call}){inserted}, layout {case.layout}")
+    # Of a module that is not ours, people must see what was made of it.
+    kind = "built" if target.spec else "built_own"
+    return Note(kind, f"built as {target.name}({call}){inserted}, layout {case.layout}")
 
 
 def resolve(case: Case) -> Case:
@@ -231,25 +233,20 @@ def _detect(target: Target, case: Case, shape: Shape) -> str:
 
 
 def _scores(target: Target, case: Case, probe: Shape, device: str) -> tuple[dict[str, int], list[str]]:
+    """How well each layout fits that the module runs with, and what it answers to the others."""
+    settings = _settings(case, inserted=case.insert is not None)
     scores: dict[str, int] = {}
     refusals = []
-    for layout in LAYOUTS:
-        try:
-            scores[layout] = _score(target, case, layout, probe, device)
-        except UsageError:
-            raise
-        except Exception as error:  # foreign code may refuse in any way
-            refusals.append(f"{layout}: {_first_line(error)}")
-    return scores, refusals
-
-
-def _score(target: Target, case: Case, layout: str, shape: Shape, device: str) -> int:
     with torch.device(device), torch.no_grad():
-        module, _ = _construct(target, shape, _settings(case, inserted=case.insert is not None), case.heads is not None)
-        module.eval()
-        inputs = make_inputs(module, layout, shape, torch.float32, device)
-        output = next(tensors_in(module(*inputs)), None)
-    return plausible(module, layout, inputs, output)
+        module, _ = _construct(target, probe, settings, case.heads is not None)
+        for layout in LAYOUTS:
+            try:
+                inputs = make_inputs(module, layout, probe, torch.float32, device)
+                output = next(tensors_in(module.eval()(*inputs)), None)
+                scores[layout] = plausible(module, layout, inputs, output)
+            except Exception as error:  # foreign code may refuse in any way
+                refusals.append(f"{layout}: {_first_line(error)[:120]}")
+    return scores, refusals
 
 
 def _distinct(shape: Shape) -> Shape:

@@ -15,14 +15,16 @@ __all__ = ["construct", "default_heads", "is_heads", "variants"]
 
 # The spellings that people use, lower-cased, by what they mean.
 _SPELLINGS = {
-    "dim": """dim in_dim input_dim dim_in channels channel in_channels in_channel in_planes inplanes
-        planes in_features embed_dim embedding_dim d_model model_dim hidden_size hidden_dim n_embd embed_size emb_dim
-        num_features n_feats nf c ch in_ch num_channels feature_dim features chan in_chans dims n_channels c_in d emb_size""",
+    "dim": """dim in_dim input_dim dim_in channels channel in_channels in_channel in_planes inplanes planes
+        in_features embed_dim embedding_dim d_model model_dim hidden_size hidden_dim n_embd embed_size emb_dim
+        num_features n_feats nf c ch in_ch num_channels feature_dim features chan in_chans dims n_channels c_in
+        d emb_size""",
     "out": "out_dim dim_out output_dim out_channels out_channel out_planes out_features out_ch c_out",
     "heads": "heads num_heads n_head n_heads nhead num_head head_count num_attention_heads nheads head",
     "head_dim": "head_dim dim_head d_head d_k d_v key_dim head_size dim_per_head head_channels qk_dim v_dim",
-    "tokens": """n seq_len seq_length sequence_length num_tokens n_tokens tokens max_seq_len max_len max_length
-        length num_patches n_patches n_positions max_position_embeddings context_length block_size ctx_len seqlen max_seqlen""",
+    "tokens": """n seq_len seq_length sequence_length num_tokens n_tokens tokens max_seq_len max_len max_length length
+        num_patches n_patches n_positions max_position_embeddings context_length block_size ctx_len seqlen
+        max_seqlen""",
     "height": "h height img_h map_h",
     "width": "w width img_w map_w",
     "sides": """input_resolution resolution img_size image_size size input_size fmap_size feature_size feat_size
@@ -44,7 +46,7 @@ def is_heads(parameter: str) -> bool:
 def variants(
     name: str, factory: Callable[..., nn.Module], shape: Shape, settings: Mapping[str, Scalar], heads_given: bool
 ) -> Iterator[dict[str, Any]]:
-    """The keyword arguments to try, best first: a side may be wanted as (H, W) or as one integer.
+    """The keyword arguments to try, best first: a square's sides may be wanted as (H, W) or as one integer.
 
     Raises:
         UsageError: a required argument is none of the known spellings, or a setting is not a parameter.
@@ -65,10 +67,10 @@ def variants(
     if missing:
         wanted = ", ".join(map(repr, missing))
         raise UsageError(f"{name} needs {wanted}, which the shape does not tell: add --set {missing[0]}=VALUE.")
-    yield {**arguments, **settings}
     sides = {key: value[0] for key, value in arguments.items() if isinstance(value, tuple) and value[0] == value[1]}
-    if sides:
-        yield {**arguments, **sides, **settings}
+    whole = {p.name for p in parameters if p.annotation in (int, "int")}
+    tries = [{**arguments, **settings}, {**arguments, **sides, **settings}]
+    yield from reversed(tries) if whole & set(sides) else tries
 
 
 def _parameters(factory: Callable[..., nn.Module]) -> list[inspect.Parameter]:
