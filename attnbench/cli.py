@@ -129,15 +129,16 @@ def run(
     cases = sweep.cases()
     options = _measuring(metrics, precision_target, max_time, timeout, threads)
     _known_format(format_)
+    _known_baseline(baseline, cases)
     records_to, exports = _outputs(out or [])
     channel = WorkerChannel(quiet=quiet) if isolate else InlineChannel()
     try:
         store, records, finished = _measure(cases, channel, options, records_to, timeout, quiet)
     finally:
         channel.close()
+    _write(records, exports, baseline)
     _print(records, format_, baseline)
-    _write(records, exports, store)
-    return _exit_code(records, finished)
+    return _farewell(records, [store.path] if store else [], exports, finished)
 
 
 def _measuring(
@@ -170,6 +171,15 @@ def _known_format(name: str) -> None:
 
     if name != "table":
         EXPORTERS[name]
+
+
+def _known_baseline(name: str | None, cases: "Sequence[Case]") -> None:
+    from attnbench.core.registry import did_you_mean
+
+    names = dict.fromkeys(case.name for case in cases)
+    if name is not None and name not in names:
+        raise UsageError(f"--baseline {name!r} is not among what is measured: {', '.join(names)}."
+                         f"{did_you_mean(name, names)}")  # fmt: skip
 
 
 def _outputs(paths: Sequence[Path]) -> tuple[Path | None, list[Path]]:
@@ -224,36 +234,34 @@ def _measure(
 
 
 def _print(records: "Sequence[Record]", format_: str, baseline: str | None) -> None:
-    from attnbench.report.compare import require_baseline
     from attnbench.report.exporters import EXPORTERS
     from attnbench.report.table import render
 
     if not records:
         return
     if format_ != "table":
-        typer.echo(EXPORTERS[format_](records), nl=False)
+        typer.echo(EXPORTERS[format_](records, baseline), nl=False)
         return
-    if baseline is not None:
-        require_baseline(records, baseline)
     console = _console()
     console.print(render(records, console.width, baseline=baseline))
 
 
-def _write(records: "Sequence[Record]", exports: Sequence[Path], store: "Store | None") -> None:
+def _write(records: "Sequence[Record]", exports: Sequence[Path], baseline: str | None) -> None:
     from attnbench.report.exporters import export
 
-    if store is not None and records:
-        for path in exports:
-            export(records, path)
-        where = ", ".join(str(path) for path in [store.path, *exports])
+    for path in exports if records else ():
+        export(records, path, baseline)
+
+
+def _farewell(records: "Sequence[Record]", stores: Sequence[Path], exports: Sequence[Path], finished: bool) -> int:
+    """Say where the records are; the exit code."""
+    if records:
+        where = ", ".join(map(str, [*stores, *exports]))
         typer.echo(f"{len(records)} record{'s' if len(records) > 1 else ''} in {where}", err=True)
-
-
-def _exit_code(records: "Sequence[Record]", finished: bool) -> int:
-    if not finished:
-        typer.echo("attnbench: interrupted; what was measured is kept.", err=True)
-        return INTERRUPTED
-    return 0
+    if finished:
+        return 0
+    typer.echo("attnbench: interrupted; what was measured is kept.", err=True)
+    return INTERRUPTED
 
 
 @app.command(name="list")

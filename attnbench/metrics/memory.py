@@ -20,7 +20,7 @@ _ALLOCATOR = "peak of the CUDA caching allocator (allocated, rounded to 512 byte
 def predict_memory(subject: Subject, options: Options) -> Iterator[Finding]:
     """The peak of live tensor bytes in one step on fake tensors, which have sizes and lifetimes but no data."""
     peak, _ = _live_peak(subject)
-    yield Reading("static.predicted_peak_bytes", peak, "bytes", "lower")
+    yield Reading("static.predicted_peak_bytes", peak, "bytes", "same", "Predicted peak")
 
 
 @metric(name="memory", on="device", fields=("memory",))

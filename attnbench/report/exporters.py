@@ -20,27 +20,28 @@ from attnbench.report.table import Sheet, sheet
 
 __all__ = ["EXPORTERS", "Exporter", "check_writable", "export", "exporter_for"]
 
-Exporter = Callable[[Sequence[Record]], str]
+# Records and the name of the baseline, None for the default one.
+Exporter = Callable[[Sequence[Record], str | None], str]
 
 EXPORTERS: Registry[Exporter] = Registry("export format", group="attnbench.exporters")
 
 
 @EXPORTERS.register("jsonl")
-def jsonl(records: Sequence[Record]) -> str:
+def jsonl(records: Sequence[Record], baseline: str | None = None) -> str:
     """One record a line, as `run` writes them: what every other command reads."""
     return "".join(f"{dumps(record)}\n" for record in records)
 
 
 @EXPORTERS.register("json")
-def json(records: Sequence[Record]) -> str:
+def json(records: Sequence[Record], baseline: str | None = None) -> str:
     """The same records as one indented JSON array."""
     return json_module.dumps([record.to_dict() for record in records], ensure_ascii=False, indent=2) + "\n"
 
 
 @EXPORTERS.register("csv")
-def csv(records: Sequence[Record]) -> str:
+def csv(records: Sequence[Record], baseline: str | None = None) -> str:
     """Plain numbers under headings with units, for a spreadsheet; empty where nothing was measured."""
-    headings, rows = to_grid(records)
+    headings, rows = to_grid(records, baseline)
     file = io.StringIO()
     writer = csv_module.writer(file, lineterminator="\n")
     writer.writerow(map(_inert, headings))
@@ -54,11 +55,11 @@ def _inert(cell: Any) -> Any:
 
 
 @EXPORTERS.register("md")
-def md(records: Sequence[Record]) -> str:
+def md(records: Sequence[Record], baseline: str | None = None) -> str:
     """A GitHub table with all columns, its caption above and its footnotes below."""
     if not records:
         return "No records.\n"
-    whole = sheet(records)
+    whole = sheet(records, baseline)
     notes = [f"{note.mark or '·'} {_escaped(note.sentence)}" for note in whole.notes]
     blocks = [_escaped(whole.caption), _github_table(whole), "<br>\n".join(notes)]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -108,13 +109,13 @@ def check_writable(path: Path) -> None:
     _writing(path, lambda target: _scratch(target, "").unlink())
 
 
-def export(records: Sequence[Record], path: Path) -> None:
+def export(records: Sequence[Record], path: Path, baseline: str | None = None) -> None:
     """Write the records in the format of the path's ending; the old file stays whole until the new one is.
 
     Raises:
         UsageError: as `check_writable`.
     """
-    text = exporter_for(path)(records)
+    text = exporter_for(path)(records, baseline)
     _writing(path, lambda target: _replace(target, text))
 
 

@@ -1,8 +1,8 @@
 """The regression gate on two sets of records: what got worse, what cannot be judged, and the exit code of that.
 
-The intervals compared here speak for the processes in which the samples were taken. What differs between two runs on
-one machine (memory layout, neighbours, clocks) can lie outside them, so the threshold has to be above the noise floor
-that `doctor` measures.
+Exact figures (parameters, MACs, predicted memory) are compared by equality, on whatever machines they were taken. A
+latency is judged by its interval, and only where that comes from several processes: what differs from one process to
+the next (memory layout, neighbours, clocks) lies outside the interval of a single one.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from attnbench.core.record import Reading, Record
-from attnbench.report.compare import Ratio, ratio, verdict
+from attnbench.report.compare import LATENCY, Ratio, ratio, verdict
 from attnbench.report.facts import label, varying_facts, visible
 from attnbench.report.frame import MISSING, figure, unit_of
 
@@ -23,6 +23,8 @@ OUTCOMES: tuple[Outcome, ...] = ("worse", "changed", "missing", "undecided", "be
 FAIL_ON: tuple[Outcome, ...] = ("worse", "changed", "missing")
 
 _OK, _REGRESSION, _CANNOT_JUDGE = 0, 1, 3
+
+_PROCESSES = "latency.processes"
 
 # Counted, not sampled: the same twice on one machine, so that a figure without an interval can be judged.
 _EXACT_UNITS = frozenset({"bytes", "count", "MAC", "FLOP"})
@@ -152,6 +154,9 @@ def _obstacle(reading: Reading, old: Record, new: Record) -> str:
         return visible(f"measured in different environments ({prints[0]} and {prints[1]})")
     if reading.unit not in _EXACT_UNITS and not all(_has_interval(record, reading.name) for record in (old, new)):
         return "measured without an interval"
+    if reading.name == LATENCY and 1 in (old.value(_PROCESSES), new.value(_PROCESSES)):
+        # Its interval covers the samples of one process; what differs between processes is often more (pyperf).
+        return "measured in one process: how much that differs from the next process is not known"
     return ""
 
 

@@ -1,0 +1,169 @@
+"""Attentions as users write them: with tuples, keyword-only arguments, baked-in resolutions and other habits."""
+
+import torch
+from torch import Tensor, nn
+
+
+class PlainTokens(nn.Module):
+    """Tokens in, and a tuple with the attention map out."""
+
+    def __init__(self, dim: int, num_heads: int = 4) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        batch, tokens, dim = x.shape
+        q, k, v = self.qkv(x).view(batch, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        attention = (q @ k.transpose(-1, -2)).softmax(-1)
+        return self.out((attention @ v).transpose(1, 2).reshape(batch, tokens, dim)), attention
+
+
+class BakedResolution(nn.Module):
+    """Keyword-only arguments, the map's sides among them."""
+
+    def __init__(self, *, embed_dim: int, input_resolution: tuple[int, int]) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(input_resolution[0] * input_resolution[1], embed_dim))
+        self.proj = nn.Linear(embed_dim, embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x) + self.bias
+
+
+class OneSide(nn.Module):
+    """A square map's side as one integer."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(1, channels, size, size))
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) + self.bias
+
+
+class ChannelsLast(nn.Module):
+    """Four axes, the channels last."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, height, width, dim = x.shape
+        return self.proj(x.mean((1, 2), keepdim=True)) * x
+
+
+class TokensAndSides(nn.Module):
+    """Tokens with the sides of their map beside them."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+
+    def forward(self, x: Tensor, H: int, W: int) -> Tensor:
+        batch, tokens, dim = x.shape
+        return self.conv(x.transpose(1, 2).view(batch, dim, H, W)).flatten(2).transpose(1, 2)
+
+
+class QueryKeyValue(nn.Module):
+    """Three inputs."""
+
+    def __init__(self, d_model: int, n_heads: int) -> None:
+        super().__init__()
+        self.core = nn.MultiheadAttention(d_model, n_heads, batch_first=True)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        return self.core(query, key, value)
+
+
+class NeedsMore(nn.Module):
+    """An argument that no shape tells."""
+
+    def __init__(self, dim: int, landmarks: int, flag: bool = False, name: str = "a", scale: float | None = 1.0) -> None:
+        super().__init__()
+        self.settings = (landmarks, flag, name, scale)
+        self.proj = nn.Linear(dim, landmarks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x)
+
+
+class LooksAtValues(nn.Module):
+    """Cannot run without data."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x) if x.mean().item() < 100 else x
+
+
+class ConstantOfItsOwn(nn.Module):
+    """Makes a tensor in the forward without naming a device."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x) + torch.arange(x.shape[1])[:, None]
+
+
+class RefusesEverything(nn.Module):
+    """Fits no layout."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise ValueError("I take nothing")
+
+
+class Faulty(nn.Module):
+    """Runs without data, and does what `fault` says on the real thing."""
+
+    def __init__(self, dim: int, fault: str = "") -> None:
+        super().__init__()
+        self.fault = fault
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if type(x) is Tensor and x.device.type != "meta":
+            self.misbehave()
+        y = self.proj(x)
+        return y / 0 if self.fault == "nan" else y
+
+    def misbehave(self) -> None:
+        import ctypes
+        import os
+        import sys
+        import time
+
+        if self.fault == "segfault":
+            ctypes.string_at(0)
+        elif self.fault == "exit":
+            os._exit(3)
+        elif self.fault == "sys.exit":
+            sys.exit(4)
+        elif self.fault == "hang":
+            time.sleep(600)
+        elif self.fault == "raise":
+            raise RuntimeError("I do not feel like it")
+        elif self.fault == "memory":
+            torch.empty(2**60, dtype=torch.uint8)
+        elif self.fault == "print":
+            print('{"event": "done", "status": "ok"}\n' * 100)  # noqa: T201
+        elif self.fault == "read":
+            sys.stdin.read()
+
+
+def build_tokens(dim: int) -> nn.Module:
+    """A function that builds a module is a target too."""
+    return PlainTokens(dim)
+
+
+not_a_class = 3
+an_instance = nn.Identity()
