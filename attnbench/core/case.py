@@ -100,15 +100,32 @@ class Case:
         if self.layout != "auto" and self.kind == "module":
             words += ["--layout", self.layout]
         for name, value in self.params:
-            words += ["--set", f"{name}={value}"]
+            words += ["--set", f"{name}={_typed(value)}"]
         return shlex.join(words)
 
     def _shape_words(self) -> list[str]:
         if self.kind == "network":
-            return ["--img-size", self.size]
-        words = ["--res", self.size] if self.height is not None else ["--seq-len", str(self.tokens)]
+            words = ["--img-size", self.size]
+        else:
+            words = ["--res", self.size] if self.height is not None else ["--seq-len", str(self.tokens)]
         if self.dim is not None:
             words += ["--dim", str(self.dim)]
         if self.heads is not None:
             words += ["--heads", str(self.heads)]
         return words
+
+
+def _typed(value: Scalar) -> str:
+    """The value as it is typed after `--set name=`; a text that would be read as something else stands in quotes."""
+    if not isinstance(value, str):
+        return str(value)
+    quoted = len(value) >= 2 and value[0] == value[-1] and value[0] in "'\""
+    return f"'{value}'" if quoted or value.lower() in ("true", "false", "none") or _is_number(value) else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

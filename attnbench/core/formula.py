@@ -8,13 +8,24 @@ from dataclasses import dataclass
 
 __all__ = ["Formula", "FormulaError"]
 
+# No count of anything has more binary digits; beyond it a formula would run for hours instead of failing.
+_MOST_BITS = 10_000
+
+
+def _power(base: int, exponent: int) -> int:
+    if isinstance(base, int) and isinstance(exponent, int) and base.bit_length() * exponent > _MOST_BITS:
+        raise OverflowError("a power is too large")
+    power: int = base**exponent
+    return power
+
+
 _BINARY: Mapping[type[ast.operator], Callable[[int, int], int]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
+    ast.Pow: _power,
 }
 _CALLS: Mapping[str, Callable[..., int]] = {"min": min, "max": max}
 
@@ -41,7 +52,7 @@ class Formula:
         """
         try:
             value = _evaluate(ast.parse(self.text, mode="eval").body, symbols)
-        except (SyntaxError, TypeError, ZeroDivisionError) as error:
+        except (SyntaxError, TypeError, ArithmeticError, RecursionError, MemoryError) as error:
             raise FormulaError(f"cannot evaluate the formula {self.text!r}: {error}") from error
         if not isinstance(value, int):
             raise FormulaError(f"the formula {self.text!r} gives {value!r}, not an integer")
@@ -65,9 +76,11 @@ def _evaluate(node: ast.expr, symbols: Mapping[str, object]) -> object:
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
             return _BINARY[type(op)](_evaluate(left, symbols), _evaluate(right, symbols))  # type: ignore[arg-type]
         case ast.BoolOp(op=ast.Or(), values=values):
-            return next((value for value in (_evaluate(each, symbols) for each in values) if value), None)
+            first, *others = values
+            head = _evaluate(first, symbols)
+            return head if head or not others else _evaluate(ast.BoolOp(ast.Or(), others), symbols)
         case ast.IfExp(test=test, body=body, orelse=orelse):
             return _evaluate(body if _evaluate(test, symbols) else orelse, symbols)
-        case ast.Call(func=ast.Name(id=name), args=args) if name in _CALLS:
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _CALLS:
             return _CALLS[name](*(_evaluate(arg, symbols) for arg in args))
     raise FormulaError(f"{ast.unparse(node)!r} is not allowed in a formula")

@@ -125,7 +125,7 @@ class Record:
                 reason=data.get("reason", ""),
                 readings=tuple(_readings(data)),
                 notes=tuple(Note(note["kind"], note["text"]) for note in data.get("notes", ())),
-                env=data.get("env", {}),
+                env=data.get("env") or {},
                 kernels=None if data.get("kernels") is None else tuple(data["kernels"]),
                 repro=data.get("repro", ""),
             )

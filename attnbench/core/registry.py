@@ -14,8 +14,9 @@ T = TypeVar("T")
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """` Did you mean 'self_attn'?`, or nothing when no known name is near."""
-    near = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    spelled = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), list(spelled), n=1, cutoff=0.6)
+    return f" Did you mean {spelled[near[0]]!r}?" if near else ""
 
 
 class Registry(Generic[T]):

@@ -76,11 +76,9 @@ def load(path: Path) -> Loaded:
         UsageError: the file cannot be read, or holds no record at all.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not a file of records: it is not UTF-8 text.") from error
     loaded = _parse(lines)
     if not loaded.records:
         why = loaded.set_aside[0] if loaded.set_aside else "it is empty"
@@ -88,13 +86,14 @@ def load(path: Path) -> Loaded:
     return loaded
 
 
-def _parse(lines: Iterable[str]) -> Loaded:
+def _parse(lines: Iterable[bytes]) -> Loaded:
     records, set_aside = [], []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            records.append(Record.from_dict(json.loads(line)))
+            # Line by line: a crash may have torn the last one in the middle of a letter.
+            records.append(Record.from_dict(json.loads(line.decode())))
         except (ValueError, RecursionError) as error:
             set_aside.append(f"line {number} is set aside: {error}")
     return Loaded(tuple(records), tuple(set_aside))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 
 from attnbench.core.errors import UsageError
 
@@ -40,10 +41,10 @@ def parse_bytes(text: str) -> int:
     Raises:
         UsageError: not a size.
     """
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", text)
+    match = re.fullmatch(r"\s*([0-9]{1,30}(?:\.[0-9]{1,30})?)\s*([A-Za-z]*)\s*", text)
     if match is None or match[2].lower() not in _BYTES:
         raise UsageError(f"{text!r} is not a size in memory: write it like 80GiB or 512MiB.")
-    return round(float(match[1]) * _BYTES[match[2].lower()])
+    return round(Fraction(match[1]) * _BYTES[match[2].lower()])
 
 
 class Unit:
