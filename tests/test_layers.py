@@ -29,7 +29,7 @@ ALLOWED = {
 
 def room(module: str) -> str:
     """`attnbench.core.case` -> `core`."""
-    return (module.split(".") + ["__init__"])[1]
+    return [*module.split("."), "__init__"][1]
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -69,10 +69,12 @@ class WorkerChannel:
             env=_environment(), text=True, encoding="utf-8",
         )  # fmt: skip
         self._lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=_forward_lines, args=(self._process, self._lines), daemon=True).start()
+        self._reader = threading.Thread(target=_forward_lines, args=(self._process, self._lines), daemon=True)
+        self._reader.start()
 
     def ask(self, request: Event, timeout: float | None = None) -> Iterator[Event]:
         if self._process.poll() is not None:
+            self.close()
             self._start()
             if self._greeting is not None:
                 yield from self._answers(self._greeting, None, silent=True)
@@ -99,7 +101,7 @@ class WorkerChannel:
         except queue.Empty:
             self._kill()
             raise WorkerDied("timeout", f"nothing came from it for {timeout:g} s (--timeout)") from None
-        if line is None:
+        if line is None or not line.endswith("\n"):  # the last words of a worker that was cut short
             raise self._obituary(kills)
         event: Event = json.loads(line)
         return event
@@ -119,6 +121,10 @@ class WorkerChannel:
 
     def close(self) -> None:
         self._kill()
+        self._reader.join()
+        with contextlib.suppress(BrokenPipeError):  # what was not sent will not be missed
+            assert self._process.stdin is not None
+            self._process.stdin.close()
 
 
 def _environment() -> dict[str, str]:
@@ -132,8 +138,9 @@ def _environment() -> dict[str, str]:
 
 def _forward_lines(process: subprocess.Popen[str], lines: "queue.Queue[str | None]") -> None:
     assert process.stdout is not None
-    for line in process.stdout:
-        lines.put(line)
+    with process.stdout as stream:
+        for line in stream:
+            lines.put(line)
     lines.put(None)
 
 

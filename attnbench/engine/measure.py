@@ -3,7 +3,6 @@
 from collections.abc import Generator, Iterator, Sequence
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from attnbench.core.case import Case
 from attnbench.core.errors import IncorrectError, OutOfMemoryError
@@ -13,6 +12,7 @@ from attnbench.metrics.hardware import free_bytes
 from attnbench.metrics.metric import Declared, Finding, Options, chosen, known
 from attnbench.metrics.subject import Subject, tensors_in
 from attnbench.targets.build import build
+from attnbench.targets.fake import fake_tensors
 
 __all__ = ["measure"]
 
@@ -70,7 +70,7 @@ def _predicted(case: Case, wanted: Sequence[Declared], options: Options) -> Iter
     predictors = [each for each in known().values() if each.on == "fake" and (each in wanted or live)]
     for each in predictors:
         try:
-            with FakeTensorMode():
+            with fake_tensors():
                 yield from each.load()(build(case, "fake"), options)
         except Exception as error:  # foreign code that looks at values cannot run on fake tensors
             yield Note("not_measured", f"{', '.join(each.fields)}: cannot run on fake tensors ({_brief(error)})")

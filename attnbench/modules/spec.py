@@ -8,7 +8,7 @@ from attnbench.core.decorated import Decorated, read_decorated
 from attnbench.core.formula import Formula
 from attnbench.core.spec import Spec
 
-__all__ = ["Spec", "attention", "network", "read_specs"]
+__all__ = ["attention", "network", "read_specs"]
 
 T = TypeVar("T")
 

@@ -5,12 +5,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensorMode,
-    UnsupportedFakeTensorException,
-)
 
 from attnbench.core.case import Case, Scalar
 from attnbench.core.errors import CaseError, UnsupportedError, UsageError
@@ -18,6 +12,7 @@ from attnbench.core.record import Note
 from attnbench.core.spec import Spec
 from attnbench.metrics.subject import Expected, Subject, tensors_in
 from attnbench.targets.construct import construct, default_heads, is_heads, variants
+from attnbench.targets.fake import NEEDS_VALUES, fake_tensors
 from attnbench.targets.insertion import insert, site_shapes
 from attnbench.targets.layouts import LAYOUTS, Shape, make_inputs, over_map, plausible
 from attnbench.targets.sources import Target, locate
@@ -25,7 +20,6 @@ from attnbench.targets.sources import Target, locate
 __all__ = ["build", "resolve"]
 
 _DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_NEEDS_VALUES = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException)
 _IMAGE_CHANNELS = 3
 # Settings that begin with this go to the inserted attention, not to the network.
 _INSERTED = "attn."
@@ -208,9 +202,9 @@ def _try(case: Case) -> None:
     except Exception:  # foreign code; the second try below tells whether this matters
         pass
     try:
-        with FakeTensorMode():
+        with fake_tensors():
             build(case, "fake").forward()
-    except (*_NEEDS_VALUES, NotImplementedError):
+    except NEEDS_VALUES:
         return
     except Exception as error:
         raise UnsupportedError(f"{case.name} does not run at {case.size}: {_first_line(error)}") from error

@@ -51,7 +51,7 @@ class ChannelsLast(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, height, width, dim = x.shape
+        _, _, _, _ = x.shape
         return self.proj(x.mean((1, 2), keepdim=True)) * x
 
 
@@ -63,7 +63,7 @@ class TokensAndSides(nn.Module):
         self.conv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
 
     def forward(self, x: Tensor, H: int, W: int) -> Tensor:
-        batch, tokens, dim = x.shape
+        batch, _, dim = x.shape
         return self.conv(x.transpose(1, 2).view(batch, dim, H, W)).flatten(2).transpose(1, 2)
 
 
@@ -81,7 +81,9 @@ class QueryKeyValue(nn.Module):
 class NeedsMore(nn.Module):
     """An argument that no shape tells."""
 
-    def __init__(self, dim: int, landmarks: int, flag: bool = False, name: str = "a", scale: float | None = 1.0) -> None:
+    def __init__(
+        self, dim: int, landmarks: int, flag: bool = False, name: str = "a", scale: float | None = 1.0
+    ) -> None:
         super().__init__()
         self.settings = (landmarks, flag, name, scale)
         self.proj = nn.Linear(dim, landmarks)

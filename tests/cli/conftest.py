@@ -1,0 +1,34 @@
+"""A command line in this process, in a folder of its own: exit code, standard output, standard error."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from attnbench.cli import _code
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Outcome]
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Cli]:
+    """`cli("run", "-m", "se")`; `--no-isolate` keeps it in this process, which has torch loaded already."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def call(*words: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["attnbench", *words])
+        code = _code()
+        captured = capfd.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    yield call

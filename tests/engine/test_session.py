@@ -1,0 +1,183 @@
+"""Sessions over a canned channel and a real worker: each way a case can end is a row, and nothing read is lost."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from attnbench.core.case import Case
+from attnbench.core.errors import UsageError
+from attnbench.core.record import Record
+from attnbench.core.store import Store, load
+from attnbench.engine.channels import InlineChannel, WorkerChannel, WorkerDied
+from attnbench.engine.session import measured, on_device, resolved, run
+from attnbench.metrics.metric import Options
+
+FILE = str(Path(__file__).parents[1] / "targets" / "user_modules.py")
+QUICK = Options(max_time=0.02)
+
+
+def faulty(fault: str) -> Case:
+    return Case(f"{FILE}:Faulty", params=(("fault", fault),), tokens=16, dim=8, layout="bnc")
+
+
+GOOD = Case("se", height=4, width=4, tokens=16, dim=8, layout="bchw")
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[WorkerChannel]:
+    channel = WorkerChannel(quiet=True)
+    yield channel
+    channel.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "reason"),
+    [
+        ("segfault", "crashed", "SIGSEGV"),
+        ("exit", "crashed", "exit code 3"),
+        ("raise", "error", "RuntimeError: I do not feel like it (user_modules.py, line "),
+        ("memory", "oom", "can't allocate memory"),
+        ("nan", "incorrect", "NaN or infinity"),
+        ("sys.exit", "crashed", "exit code 4"),
+        ("print", "ok", ""),
+        ("read", "ok", ""),
+    ],
+)
+def test_each_fault_is_a_status_and_costs_only_its_own_case(
+    worker: WorkerChannel, fault: str, status: str, reason: str
+) -> None:
+    record = measured(faulty(fault), worker, QUICK)
+    assert (record.status, reason in record.reason) == (status, True), record.reason
+    # What was counted before the fault is kept.
+    assert record.value("static.params") == 8 * 8 + 8
+    assert record.value("static.macs") == 16 * 8 * 8
+    after = measured(GOOD, worker, QUICK)
+    assert after.ok
+    assert after.value("latency.median_ms") > 0
+
+
+def test_a_hang_is_given_up(worker: WorkerChannel) -> None:
+    record = measured(faulty("hang"), worker, QUICK, timeout=6)
+    assert record.status == "timeout"
+    assert "6 s" in record.reason
+    assert record.value("static.macs") == 1024
+    assert measured(GOOD, worker, QUICK, timeout=60).ok
+
+
+def test_a_fresh_worker_is_set_up_like_the_first() -> None:
+    channel = WorkerChannel(quiet=True)
+    (case,) = on_device([GOOD.with_(device="auto")], channel, Options(threads=1))
+    assert case.device in ("cpu", "cuda")
+    measured(faulty("exit"), channel, QUICK)
+    assert measured(GOOD, channel, QUICK).env["threads"] == 1
+    channel.close()
+
+
+def test_a_case_that_would_not_fit_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attnbench.engine.measure.free_bytes", lambda device: 1000)
+    record = measured(GOOD.with_(height=64, width=64, tokens=4096), InlineChannel(), QUICK)
+    assert record.status == "oom"
+    assert record.reason.startswith("not started: it needs ")
+    assert record.reason.endswith("1000 B are free")
+    assert record.value("static.macs") is not None
+    assert record.value("latency.median_ms") is None
+
+
+def test_every_field_is_measured_or_a_note_says_why_not() -> None:
+    """A null without a word would be a silent one."""
+    for mode in ("fwd", "fwd_bwd"):
+        for metrics in (("all",), ("static",), ("latency",), ("params",)):
+            record = measured(GOOD.with_(mode=mode), InlineChannel(), Options(metrics=metrics, max_time=0.02))
+            data = record.to_dict()
+            text = " ".join(note.text for note in record.notes if note.kind == "not_measured")
+            said = set(re.findall(r"[a-z_]+\.[a-z0-9_]+|[a-z_]+", text))
+            for section in ("static", "latency", "throughput", "memory", "energy", "roofline"):
+                unsaid = {n for n, value in data[section].items() if value is None and section not in said}
+                assert {f"{section}.{name}" for name in unsaid} <= said
+
+
+def test_a_question_of_which_nothing_can_be_built_is_refused() -> None:
+    wrong = Case("mha", tokens=16, dim=64, heads=5)
+    with pytest.raises(UsageError, match="refuses"):
+        resolved([wrong], InlineChannel())
+
+
+def test_one_impossible_cell_of_many_is_a_row() -> None:
+    cells = [Case("self_attn", height=4, width=4, tokens=16, dim=dim) for dim in (4, 64)]
+    narrow, wide = resolved(cells, InlineChannel())
+    assert isinstance(narrow, Record)
+    assert narrow.status == "unsupported"
+    assert isinstance(wide, Case)
+    assert wide.layout == "bchw"
+
+
+class Canned:
+    """Answers measurements with prepared endings."""
+
+    def __init__(self, endings: list[object]) -> None:
+        self.endings = iter(endings)
+
+    def ask(self, request: dict, timeout: float | None = None) -> Iterator[dict]:
+        yield {"event": "env", "env": {"fingerprint": "f"}}
+        ending = next(self.endings)
+        if isinstance(ending, BaseException):
+            raise ending
+        yield {"event": "done", "status": ending, "reason": ""}
+
+    def close(self) -> None:
+        return
+
+
+def test_records_are_on_the_disk_before_they_are_seen(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    cases = [GOOD.with_(seed=seed) for seed in range(3)]
+    seen = []
+    for record in run(cases, Canned(["ok", WorkerDied("crashed", "it died"), "ok"]), QUICK, Store(path), None):
+        assert load(path).records[-1] == record
+        seen.append(record.status)
+    assert seen == ["ok", "crashed", "ok"]
+
+
+def test_ctrl_c_keeps_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        list(run([GOOD, GOOD.with_(seed=1)], Canned(["ok", KeyboardInterrupt()]), QUICK, Store(path), None))
+    assert [record.status for record in load(path).records] == ["ok"]
+
+
+def test_a_figure_that_is_none_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    from attnbench.core.record import Reading
+    from attnbench.engine import answer
+
+    nothing = Reading("latency.median_ms", float("nan"), "ms")
+    monkeypatch.setattr(answer, "measure", lambda case, options: iter([nothing]))
+    record = measured(GOOD, InlineChannel(), QUICK)
+    assert record.value("latency.median_ms") is None
+    assert "latency.median_ms" in record.notes[0].text
+
+
+@pytest.mark.gpu
+def test_the_main_job_on_a_gpu() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    for mode in ("fwd", "fwd_bwd"):
+        case = Case("self_attn", height=64, width=64, tokens=4096, dim=64, layout="bchw", device="cuda", mode=mode)
+        record = measured(case, InlineChannel(), Options(max_time=0.5))
+        assert record.ok, record.reason
+        assert record.value("latency.host_ms") > 0
+        assert record.value("memory.peak_bytes") >= 4096 * 4096 * 4
+        assert record.value("memory.peak_bytes") == pytest.approx(record.value("static.predicted_peak_bytes"), rel=0.2)
+
+
+@pytest.mark.gpu
+def test_out_of_memory_on_a_gpu_is_a_row() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    huge = Case("self_attn", height=1024, width=1024, tokens=1024**2, dim=64, layout="bchw", device="cuda")
+    assert measured(huge, InlineChannel(), QUICK).status == "oom"
