@@ -1,0 +1,76 @@
+"""What the README says is true: its commands run, its Python runs, its tables are what is printed."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from readme import README, TABLES, blocks, commands, printed, table
+
+MINE = """
+from torch import nn
+
+class MyAttn(nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x):
+        batch, tokens, dim = x.shape
+        return self.proj(x)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a reader would stand: with a module of her own, and a package."""
+    place = tmp_path_factory.mktemp("reader")
+    (place / "my_attn.py").write_text(MINE)
+    (place / "package").mkdir()
+    other = MINE.replace("MyAttn", "Class").replace("self, dim", "self, dim, heads, window")
+    (place / "package" / "module.py").write_text(other)
+    return place
+
+
+def test_there_are_commands_to_run() -> None:
+    assert len(commands()) >= 10
+    assert set(TABLES.values()) <= {command.removeprefix("attnbench ") for command in commands()}
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_runs(cli, folder: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.chdir(folder)
+    words = shlex.split(command)[1:]
+    quick = ["--max-time", "0.05"] if words[0] == "run" else []
+    code, out, err = cli(*words, *quick)
+    # The records that `check` compares are of one process each: it says so, and exits 3.
+    assert code == (3 if words[0] == "check" else 0), err
+    assert out or words[0] == "export"
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_the_python_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert "linear_attn" in capsys.readouterr().out
+
+
+def test_the_static_table_is_what_is_printed(tmp_path: Path) -> None:
+    """Its caption names the machine it was printed on; everything else is the same everywhere."""
+    machine = re.compile(r"\A.*?(?=\n\n)", flags=re.S)
+    assert machine.sub("", table("vgg16")) == machine.sub("", printed(TABLES["vgg16"], tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "figures"),
+    [("main", ["5,201", "1.229"]), ("sweep", ["0.006029", "0.08074", "1.229", "0.007078", "0.02523", "0.1009"])],
+)
+def test_the_measured_tables_have_the_figures_that_are_known_exactly(name: str, figures: list[str]) -> None:
+    assert all(figure in table(name) for figure in figures)
+
+
+def test_every_option_it_names_is_there(cli) -> None:
+    known = cli("run", "--help").out + cli("list", "--help").out
+    options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README.read_text()))
+    assert options
+    assert {option for option in options if option not in known} == set()
