@@ -64,8 +64,9 @@ def _macs_readings(counts: dict[str, int | None], by_op: Counter[str], uncounted
     macs = next(iter(voices.values()))
     yield Reading("static.macs", macs, "MAC", "same", "MACs")
     yield Reading("static.flops", 2 * macs, "FLOP", "same", "FLOPs")
-    yield Reading("static.macs_by_op", dict(by_op))
-    yield Reading("static.uncounted_ops", dict(uncounted))
+    if counts["fvcore"] is not None:  # otherwise nobody knows what was passed over, which is not the same as nothing
+        yield Reading("static.macs_by_op", dict(by_op))
+        yield Reading("static.uncounted_ops", dict(uncounted))
     yield Reading("static.verified", len(voices) > 1 and len(set(voices.values())) == 1 and not uncounted)
     if uncounted:
         yield Note("uncounted", f"MACs are a lower bound: not counted are {_named(uncounted)}")

@@ -115,6 +115,16 @@ def _labels(equation: str, shapes: Sequence[Sequence[int]]) -> tuple[list[str], 
     return terms, output.replace("...", extra)
 
 
+def _complex_is_four(handle: Handle) -> Handle:
+    """A complex product is four real ones."""
+
+    def counted(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
+        dtype = outputs[0].type().dtype()
+        return handle(inputs, outputs) * (4 if dtype is not None and dtype.is_complex else 1)
+
+    return counted
+
+
 HANDLES: dict[str, Handle] = {
     "aten::matmul": _contraction(0, -1),
     "aten::mm": _contraction(0, -1),
@@ -136,34 +146,35 @@ HANDLES: dict[str, Handle] = {
     "aten::sum": _sum_of_product,
     "aten::cumsum": _sum_of_product,
 }
+HANDLES = {name: _complex_is_four(handle) for name, handle in HANDLES.items()}
 HANDLES |= {f"{name}_": HANDLES[name] for name in ("aten::addmm", "aten::addmv", "aten::baddbmm", "aten::addbmm")}
 
 # Operators that hold no contraction: they move, compare, make, or work on each element, or they are norms and pools.
 _HARMLESS = """
-    _cast_Double _cast_Float _shape_as_tensor _unsafe_view abs absolute acos adaptive_avg_pool1d adaptive_avg_pool2d
-    adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d add alias all alpha_dropout amax amin aminmax any arange
-    argmax argmin argsort as_strided asin atan atan2 avg_pool1d avg_pool2d avg_pool3d batch_norm bernoulli bitwise_and
-    bitwise_not bitwise_or broadcast_tensors broadcast_to bucketize cat ceil celu channel_shuffle chunk clamp clamp_max
-    clamp_min clip clone complex concat concatenate constant_pad_nd contiguous copy cos cosh cummax cummin
-    cumprod detach diag diag_embed diagonal diff dim div divide dropout dsplit elu embedding empty empty_like eq
-    equal erf erfc erfinv exp exp2 expand expand_as expm1 eye feature_dropout fill flatten flip floor floor_divide fmod
-    frac full full_like gather ge gelu glu group_norm gt hardshrink hardsigmoid hardswish hardtanh hsplit hstack hypot
-    im2col imag index index_add index_copy index_fill index_put index_select instance_norm is_floating_point isfinite
-    isinf isnan item kthvalue layer_norm le leaky_relu lerp lift_fresh linalg_norm linalg_vector_norm linspace log log10
-    log1p log2 log_sigmoid log_softmax logaddexp logical_and logical_not logical_or logical_xor logit logsumexp lt
-    masked_fill masked_scatter masked_select max max_pool1d max_pool2d max_pool3d maximum mean median meshgrid min
-    minimum mish movedim moveaxis mul multinomial multiply nan_to_num narrow ne neg negative new_empty new_full new_ones
-    new_zeros nonzero norm normal not_equal numel numpy_T one_hot ones ones_like outer pad permute pixel_shuffle
-    pixel_unshuffle polar pow prelu prod quantile rand rand_like randint randn randn_like randperm real reciprocal
-    reflection_pad1d reflection_pad2d relu relu6 remainder repeat repeat_interleave replication_pad2d reshape
-    reshape_as resolve_conj resolve_neg rms_norm roll rot90 round rrelu rsqrt rsub scatter scatter_add scatter_reduce
-    select select_scatter selu sgn sigmoid sign silu sin sinh size slice slice_scatter softmax softplus softshrink
-    softsign sort split split_with_sizes sqrt square squeeze stack std std_mean stft_window sub subtract swapaxes
-    swapdims t take take_along_dim tan tanh tensor_split threshold tile to topk transpose tril tril_indices triu
-    triu_indices true_divide trunc type_as unbind unflatten unfold unfold_copy unsafe_chunk unsafe_split unsqueeze
-    upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d
-    upsample_trilinear3d var var_mean vander view view_as view_as_complex view_as_real vsplit vstack where
-    xlogy zero zeros zeros_like
+    __iand__ __ior__ __ixor__ __or__ __xor__ _cast_Double _cast_Float _shape_as_tensor _unsafe_view abs absolute acos
+    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d add addcdiv
+    addcmul adjoint alias all alpha_dropout amax amin aminmax any arange argmax argmin argsort as_strided asin atan
+    atan2 avg_pool1d avg_pool2d avg_pool3d batch_norm bernoulli bitwise_and bitwise_not bitwise_or bitwise_xor
+    broadcast_tensors broadcast_to bucketize cat ceil celu channel_shuffle chunk clamp clamp_max clamp_min clip clone
+    complex concat concatenate constant_pad_nd contiguous copy cos cosh cummax cummin cumprod detach diag diag_embed
+    diagonal diff dim div divide dropout dsplit elu embedding empty empty_like eq equal erf erfc erfinv exp exp2 expand
+    expand_as expm1 eye feature_dropout fill flatten flip floor floor_divide fmod frac full full_like gather ge gelu glu
+    group_norm gt hardshrink hardsigmoid hardswish hardtanh hsplit hstack hypot im2col imag index index_add index_copy
+    index_fill index_put index_select instance_norm is_floating_point isfinite isinf isnan item kthvalue layer_norm le
+    leaky_relu lerp lift_fresh linalg_norm linalg_vector_norm linspace log log10 log1p log2 log_sigmoid log_softmax
+    logaddexp logcumsumexp logical_and logical_not logical_or logical_xor logit logsumexp lt masked_fill masked_scatter
+    masked_select matrix_H max max_pool1d max_pool2d max_pool3d maximum mean median meshgrid mH min minimum mish
+    moveaxis movedim mT mul multinomial multiply nan_to_num narrow ne neg negative new_empty new_full new_ones new_zeros
+    nonzero norm normal not_equal numel numpy_T one_hot ones ones_like outer pad permute pixel_shuffle pixel_unshuffle
+    polar pow prelu prod quantile rand rand_like randint randn randn_like randperm real reciprocal reflection_pad1d
+    reflection_pad2d relu relu6 remainder repeat repeat_interleave replication_pad2d reshape reshape_as resolve_conj
+    resolve_neg rms_norm roll rot90 round rrelu rsqrt rsub scatter scatter_add scatter_reduce select select_scatter selu
+    sgn sigmoid sign silu sin sinh size slice slice_scatter softmax softplus softshrink softsign sort split
+    split_with_sizes sqrt square squeeze stack std std_mean stft_window sub subtract swapaxes swapdims t take
+    take_along_dim tan tanh tensor_split threshold tile to topk transpose tril tril_indices triu triu_indices
+    true_divide trunc type_as unbind unflatten unfold unfold_copy unsafe_chunk unsafe_split unsqueeze upsample_bicubic2d
+    upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_trilinear3d vander var var_mean
+    view view_as view_as_complex view_as_real vsplit vstack where xlogy zero zeros zeros_like
 """
 HARMLESS = frozenset(f"aten::{name}{inplace}" for name in _HARMLESS.split() for inplace in ("", "_"))
 
@@ -192,7 +203,9 @@ _CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
 def _padded_convolution(func: Any, input: Any, weight: Any, bias: Any = None, stride: Any = 1,  # noqa: A002
                         padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Any:  # fmt: skip
     if not isinstance(padding, str):
-        sides = [padding] * (weight.dim() - 2) if isinstance(padding, int) else list(padding)
+        sides = [padding] if isinstance(padding, int) else list(padding)
+        if len(sides) == 1:
+            sides *= weight.dim() - 2
         # F.pad wants the last dimension first, and both its ends.
         input = F.pad(input, [side for each in reversed(sides) for side in (each, each)])  # noqa: A001
         padding = "valid"
