@@ -219,11 +219,10 @@ def _measure(
     store = None
     records: list[Record] = []
     try:
-        ready = resolved(on_device(cases, channel, options), channel)
-        names = [case.name for case in cases]
-        store = Store(records_to or _fresh(Path("results")))
-        with watched(_console(), len(ready), quiet=quiet) as screen:
-            for name, case in zip(names, ready, strict=True):
+        with watched(_console(), len(cases), quiet=quiet) as screen:
+            ready = resolved(on_device(cases, channel, options), channel)
+            store = Store(records_to or _fresh(Path("results")))
+            for name, case in zip([case.name for case in cases], ready, strict=True):
                 screen.starting(name)
                 for record in measured([case], channel, options, store, timeout):
                     records.append(record)

@@ -104,7 +104,6 @@ def _lasting_facts(device: str) -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "system": platform.system(),
-        "tf32": torch.backends.cuda.matmul.allow_tf32 if cuda else None,
     }
 
 

@@ -91,10 +91,8 @@ def _host_readings(hosts: list[float], median: float) -> Iterator[Finding]:
 
 def _cpu_block(subject: Subject, steps: int) -> float:
     """Milliseconds a step over a block, no clock read inside it."""
-    step = subject.step
     start = time.perf_counter_ns()
-    for _ in range(steps):
-        step()
+    subject.repeat(steps)
     return (time.perf_counter_ns() - start) / steps / 1e6
 
 
@@ -104,8 +102,7 @@ def _cuda_block(subject: Subject, steps: int, hosts: list[float]) -> float:
     torch.cuda.synchronize()
     begin = time.perf_counter_ns()
     start.record()
-    for _ in range(steps):
-        subject.step()
+    subject.repeat(steps)
     stop.record()
     hosts.append((time.perf_counter_ns() - begin) / steps / 1e6)
     stop.synchronize()
@@ -172,7 +169,6 @@ def measure_throughput(subject: Subject, options: Options) -> Iterator[Finding]:
 
 def _back_to_back(subject: Subject, steps: int) -> float:
     start = time.perf_counter()
-    for _ in range(steps):
-        subject.step()
+    subject.repeat(steps)
     subject.synchronize()
     return time.perf_counter() - start

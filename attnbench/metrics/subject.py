@@ -53,6 +53,18 @@ class Subject:
         """Run one step of the case's mode and return the forward's output."""
         return self.forward_backward() if self.case.mode == "fwd_bwd" else self.forward()
 
+    def repeat(self, steps: int) -> None:
+        """Run steps back to back with nothing between them: what surrounds a forward is done once, outside the loop."""
+        module, inputs = self.module, self.inputs
+        if self.case.mode == "fwd_bwd":
+            wanted = self.differentiated
+            for _ in range(steps):
+                _gradients(module(*inputs), wanted)
+            return
+        with torch.no_grad():
+            for _ in range(steps):
+                module(*inputs)
+
     def forward(self) -> Any:
         """One forward without gradients."""
         with torch.no_grad(), self.constants():
@@ -66,10 +78,7 @@ class Subject:
 
     def backward(self, output: Any) -> None:
         """The gradients of `output`'s first differentiable tensor; they are computed and dropped."""
-        root = next((tensor for tensor in tensors_in(output) if tensor.requires_grad), None)
-        if root is None:
-            raise UnsupportedError("the output does not depend on anything with a gradient; use --mode fwd")
-        torch.autograd.grad(root, self.differentiated, torch.ones_like(root), allow_unused=True)
+        _gradients(output, self.differentiated)
 
     def constants(self) -> AbstractContextManager[Any]:
         """Without data, what a forward makes for itself without naming a device must be without data too."""
@@ -84,6 +93,13 @@ class Subject:
         """Wait until the device has done what it was asked; nothing to wait for on the CPU."""
         if self.case.device.startswith("cuda") and self.where not in ("meta", "fake"):
             torch.cuda.synchronize()
+
+
+def _gradients(output: Any, wanted: list[Tensor]) -> None:
+    root = next((tensor for tensor in tensors_in(output) if tensor.requires_grad), None)
+    if root is None:
+        raise UnsupportedError("the output does not depend on anything with a gradient; use --mode fwd")
+    torch.autograd.grad(root, wanted, torch.ones_like(root), allow_unused=True)
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

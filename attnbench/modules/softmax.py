@@ -237,7 +237,7 @@ class PseudoLinearAttention(nn.Module):
 
     q, k, v = Linear(x) on the flattened map, A = softmax(q k^T / sqrt(d_k)), y = Linear(A v) + x.
     (B, C, H, W) -> (B, C, H, W). The spec repeats the published claim, N in time and memory; the MAC formula beside it
-    has the term N^2 * (d_k + C), and the forward holds the N x N matrix. `attnbench audit` is expected to refute it.
+    has the term N^2 * (d_k + C), and the forward holds the N x N matrix. Run it at two sizes to see which holds.
 
     Hyper-parameters: `key_ratio`, by which queries and keys are narrower than `dim`; a `dim` below it is a ValueError.
     """

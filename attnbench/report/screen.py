@@ -22,7 +22,7 @@ class Screen:
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
         )
-        self._task = self._progress.add_task("starting", total=total)
+        self._task = self._progress.add_task("loading torch", total=total)
         self.live = Live(self._progress, console=console, transient=True, vertical_overflow="ellipsis")
 
     def starting(self, name: str) -> None:
