@@ -61,7 +61,8 @@ def _macs_readings(counts: dict[str, int | None], by_op: Counter[str], uncounted
     if not voices:
         yield Note("uncounted", "no counter could count its MACs: the column is empty, not zero")
         return
-    macs = next(iter(voices.values()))
+    # Of two lower bounds the greater is the better one.
+    macs = max(voices.values()) if uncounted else next(iter(voices.values()))
     yield Reading("static.macs", macs, "MAC", "same", "MACs")
     yield Reading("static.flops", 2 * macs, "FLOP", "same", "FLOPs")
     if counts["fvcore"] is not None:  # otherwise nobody knows what was passed over, which is not the same as nothing

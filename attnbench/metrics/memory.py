@@ -13,6 +13,8 @@ from attnbench.metrics.subject import Subject
 __all__ = ["measure_memory", "predict_memory"]
 
 _LIVE = "live tensor bytes, followed operator by operator; scratch inside a kernel is not seen"
+_SCRATCH = ("on the CPU the peak memory of a backward leaves out what kernels take and give back within one operator: "
+            "the allocator was seen to need up to a third more")  # fmt: skip
 _ALLOCATOR = "peak of the CUDA caching allocator (allocated, rounded to 512 bytes a block)"
 
 
@@ -41,6 +43,8 @@ def measure_memory(subject: Subject, options: Options) -> Iterator[Finding]:
         yield Reading("memory.method", _ALLOCATOR)
     else:
         yield Reading("memory.method", _LIVE)
+        if subject.case.mode == "fwd_bwd":
+            yield Note("scratch", _SCRATCH)
         yield Note("not_measured", "memory.reserved_bytes: the CPU's allocator reserves nothing that torch can see")
 
 

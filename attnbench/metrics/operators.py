@@ -58,14 +58,35 @@ def _tensordot(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
 
 
 def _sum_of_product(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
-    """A `sum` or `cumsum` over an explicit product of two tensors is a contraction; any other sum is not."""
+    """A `sum`, `mean` or `cumsum` over an explicit product is a contraction when both factors vary along it.
+
+    A map times a gate of one value a channel, pooled over the positions, is not: the gate could stand outside the sum.
+    """
     product = inputs[0].node()
     if product.kind() not in ("aten::mul", "aten::mul_"):
         return 0
     factors = list(product.inputs())
-    if any(not _is_tensor(factor) or math.prod(_shape(factor)) == 1 for factor in factors):
+    if not all(_is_tensor(factor) for factor in factors):
         return 0
-    return math.prod(_shape(inputs[0]))
+    left, right = (_aligned(_shape(factor), len(_shape(inputs[0]))) for factor in factors)
+    summed = _summed_dims(inputs, len(left))
+    return math.prod(_shape(inputs[0])) if any(left[dim] > 1 and right[dim] > 1 for dim in summed) else 0
+
+
+def _aligned(shape: list[int], rank: int) -> list[int]:
+    """The shape with the leading ones that broadcasting gives it."""
+    return [1] * (rank - len(shape)) + shape
+
+
+def _summed_dims(inputs: Sequence[Value], rank: int) -> list[int]:
+    """Which axes are summed: those listed, the one named, or all where none is."""
+    listed = inputs[1].node()
+    if listed.kind() == "prim::ListConstruct":
+        dims = [value.toIValue() for value in listed.inputs()]
+        return dims or list(range(rank))
+    # `sum(x)` and `mean(x)` have a dtype where `cumsum(x, dim)` has its axis.
+    whole = len(inputs) == 2 or inputs[1].toIValue() is None
+    return list(range(rank)) if whole else [inputs[1].toIValue()]
 
 
 def _is_tensor(value: Value) -> bool:
@@ -144,6 +165,7 @@ HANDLES: dict[str, Handle] = {
     "aten::_convolution_mode": _convolution_mode,
     "aten::scaled_dot_product_attention": _sdpa,
     "aten::sum": _sum_of_product,
+    "aten::mean": _sum_of_product,
     "aten::cumsum": _sum_of_product,
 }
 HANDLES = {name: _complex_is_four(handle) for name, handle in HANDLES.items()}
@@ -163,7 +185,7 @@ _HARMLESS = """
     index_fill index_put index_select instance_norm is_floating_point isfinite isinf isnan item kthvalue layer_norm le
     leaky_relu lerp lift_fresh linalg_norm linalg_vector_norm linspace log log10 log1p log2 log_sigmoid log_softmax
     logaddexp logcumsumexp logical_and logical_not logical_or logical_xor logit logsumexp lt masked_fill masked_scatter
-    masked_select matrix_H max max_pool1d max_pool2d max_pool3d maximum mean median meshgrid mH min minimum mish
+    masked_select matrix_H max max_pool1d max_pool2d max_pool3d maximum median meshgrid mH min minimum mish
     moveaxis movedim mT mul multinomial multiply nan_to_num narrow ne neg negative new_empty new_full new_ones new_zeros
     nonzero norm normal not_equal numel numpy_T one_hot ones ones_like outer pad permute pixel_shuffle pixel_unshuffle
     polar pow prelu prod quantile rand rand_like randint randn randn_like randperm real reciprocal reflection_pad1d
