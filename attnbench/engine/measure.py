@@ -8,7 +8,7 @@ from attnbench.core.case import Case
 from attnbench.core.errors import IncorrectError, OutOfMemoryError
 from attnbench.core.record import SECTIONS, Note, Reading
 from attnbench.core.units import human_bytes
-from attnbench.metrics.hardware import free_bytes
+from attnbench.metrics.hardware import free_bytes, release_memory
 from attnbench.metrics.metric import Declared, Finding, Options, chosen, known
 from attnbench.metrics.subject import Subject, tensors_in
 from attnbench.targets.build import build
@@ -27,6 +27,7 @@ def measure(case: Case, options: Options) -> Iterator[Finding]:
         CaseError: the case does not fit, does not run, or gives something that is not a number; what was yielded
             before holds all the same.
     """
+    release_memory()
     wanted = chosen(options.metrics)
     yield _not_measured(wanted)
     uncountable = yield from _without_data(case, wanted, options)

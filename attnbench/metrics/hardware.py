@@ -1,5 +1,7 @@
 """What machine this is: the environment of a record, and the memory that is free."""
 
+import ctypes
+import gc
 import hashlib
 import os
 import platform
@@ -13,7 +15,8 @@ import torch
 
 from attnbench import __version__
 
-__all__ = ["OtherLoad", "best_device", "environment", "free_bytes"]
+__all__ = ["OtherLoad", "best_device", "environment", "free_bytes", "malloc_state",
+           "release_memory"]  # fmt: skip
 
 
 def best_device() -> str:
@@ -47,6 +50,20 @@ def _free_in_cgroup() -> int | None:
         return max(0, limit - used + int(stat.get("inactive_file", 0)))
     except (OSError, ValueError):
         return None
+
+
+def release_memory() -> None:
+    """Give back what earlier cases left in the allocators, so that the next one starts from a clean one."""
+    gc.collect()
+    torch.cuda.empty_cache()  # does nothing where CUDA was never used
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
+
+
+def malloc_state() -> str:
+    """`warm` where the host's allocator was told, before this process began, to keep large blocks; else `default`."""
+    return "warm" if os.environ.get("MALLOC_MMAP_MAX_") == "0" else "default"
 
 
 def environment(device: str) -> dict[str, Any]:
@@ -104,6 +121,7 @@ def _lasting_facts(device: str) -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "system": platform.system(),
+        "malloc": malloc_state(),
     }
 
 

@@ -10,7 +10,7 @@ import torch
 
 from attnbench.core.record import Note, Reading
 from attnbench.core.stats import Estimate, median_estimate, quantile
-from attnbench.metrics.hardware import OtherLoad
+from attnbench.metrics.hardware import OtherLoad, malloc_state
 from attnbench.metrics.metric import Finding, Options, metric
 from attnbench.metrics.subject import Subject
 
@@ -68,7 +68,8 @@ def _latency_readings(samples: Samples) -> Iterator[Finding]:
 
 def _cpu_readings(samples: Samples, other_cores: float | None) -> Iterator[Finding]:
     threads = torch.get_num_threads()
-    yield Reading("latency.method", f"perf_counter_ns around blocks of {samples.steps} steps, {threads} threads")
+    how = f"perf_counter_ns around blocks of {samples.steps} steps, {threads} threads, {malloc_state()} malloc"
+    yield Reading("latency.method", how)
     yield Note("not_measured", "latency.host_ms, latency.launch_bound: on the CPU host and device are one")
     if other_cores is None:
         return

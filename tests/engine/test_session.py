@@ -75,6 +75,25 @@ def test_a_fresh_worker_is_set_up_like_the_first() -> None:
     channel.close()
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell a process's memory")
+def test_the_allocator_is_warm_within_a_case_and_clean_before_the_next() -> None:
+    big = Case("self_attn", height=64, width=64, tokens=4096, dim=64, layout="bchw")
+    channel = WorkerChannel(quiet=True)
+    record = measured(big, channel, QUICK)
+    assert record.env["malloc"] == "warm"
+    assert "warm malloc" in record.value("latency.method")
+    kept = _resident_bytes(channel)
+    measured(GOOD, channel, QUICK)
+    # Two maps of 64 MiB were kept for the steps of the first case; the second begins without them.
+    assert _resident_bytes(channel) < kept - 100 * 2**20
+    channel.close()
+
+
+def _resident_bytes(channel: WorkerChannel) -> int:
+    status = Path(f"/proc/{channel._process.pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
+
+
 def test_a_case_that_would_not_fit_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("attnbench.engine.measure.free_bytes", lambda device: 1000)
     record = measured(GOOD.with_(height=64, width=64, tokens=4096), InlineChannel(), QUICK)

@@ -220,7 +220,7 @@ def test_the_parts_add_up_and_the_saved_tensors_stand_apart() -> None:
         readings["memory.peak_bytes"] - readings["memory.weights_bytes"] - readings["memory.inputs_bytes"]
     )
     assert readings["memory.saved_bytes"] == 8 * 50 * FLOAT + FLOAT  # what exp gives, and the sum
-    assert [note.kind for note in notes] == ["not_measured"]
+    assert [note.kind for note in notes] == ["scratch", "not_measured"]
 
 
 def test_what_a_forward_does_not_have_is_said_and_not_zero() -> None:
