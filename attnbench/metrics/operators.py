@@ -61,9 +61,10 @@ def _sum_of_product(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
     """A `sum`, `mean` or `cumsum` over an explicit product is a contraction when both factors vary along it.
 
     A map times a gate of one value a channel, pooled over the positions, is not: the gate could stand outside the sum.
+    Nor is a product that is also used for itself: a gated map that goes on, and is pooled besides.
     """
     product = inputs[0].node()
-    if product.kind() not in ("aten::mul", "aten::mul_"):
+    if product.kind() not in ("aten::mul", "aten::mul_") or len(inputs[0].uses()) > 1:
         return 0
     factors = list(product.inputs())
     if not all(_is_tensor(factor) for factor in factors):

@@ -9,10 +9,12 @@ import pytest
 from attnbench.core.case import Case
 from attnbench.core.errors import UsageError
 from attnbench.core.record import Record
+from attnbench.core.spec import Spec
 from attnbench.core.store import Store, load
 from attnbench.engine.channels import InlineChannel, WorkerChannel, WorkerDied
 from attnbench.engine.session import measured, on_device, resolved, run
 from attnbench.metrics.metric import Options
+from attnbench.targets.catalogue import catalogue
 
 FILE = str(Path(__file__).parents[1] / "targets" / "user_modules.py")
 QUICK = Options(max_time=0.02)
@@ -102,6 +104,22 @@ def test_a_case_that_would_not_fit_is_not_started(monkeypatch: pytest.MonkeyPatc
     assert record.reason.endswith("1000 B are free")
     assert record.value("static.macs") is not None
     assert record.value("latency.median_ms") is None
+
+
+@pytest.mark.parametrize("spec", catalogue(), ids=lambda spec: spec.name)
+def test_all_counters_agree_on_everything_built_in(spec: Spec) -> None:
+    """fvcore with our handles, torch's own counter, and the formula: equal integers, nothing left uncounted."""
+    sizes = ((48, 33), (32, 32)) if spec.kind == "network" else ((7, 5), (16, 16))
+    for height, width in sizes:
+        shape = {"tokens": height * width, "dim": 64} if spec.kind == "module" else {}
+        case = Case(spec.name, kind=spec.kind, height=height, width=width, batch_size=2, **shape)
+        (ready,) = resolved([case], InlineChannel())
+        record = measured(ready, InlineChannel(), Options(metrics=("static",)))
+        counters = record.value("static.counters")
+        assert len(set(counters.values())) == 1, counters
+        assert None not in counters.values()
+        assert record.value("static.verified") is True
+        assert not record.value("static.uncounted_ops")
 
 
 def test_every_field_is_measured_or_a_note_says_why_not() -> None:

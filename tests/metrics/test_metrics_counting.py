@@ -20,6 +20,13 @@ from attnbench.targets.build import build, resolve
 B, H, N, D = 2, 3, 5, 7  # batch, heads, tokens, channels of a head
 QKV = [(B, H, N, D)] * 3
 
+
+def gated_and_pooled(a: Tensor, b: Tensor) -> Tensor:
+    """Channel attention before spatial attention, as in CBAM: the gated map goes on, and is pooled over channels."""
+    gated = a * b
+    return gated * gated.mean(-1, keepdim=True).sigmoid()
+
+
 # (name, function, shapes of its inputs, MACs as they are derived on paper)
 PRODUCTS: list[tuple[str, Callable[..., Any], Sequence[Sequence[int]], int]] = [
     ("matmul", lambda a, b: a @ b, [(4, 5), (5, 6)], 4 * 5 * 6),
@@ -61,6 +68,7 @@ PRODUCTS: list[tuple[str, Callable[..., Any], Sequence[Sequence[int]], int]] = [
     ("a map weighted by position, pooled", lambda a, b: (a * b).mean((2, 3)), [(2, 3, 4, 5), (2, 1, 4, 5)], 120),
     ("cumsum of a product along a constant", lambda a, b: (a * b).cumsum(1), [(4, 5), (4, 1)], 0),
     ("mean", lambda a: a.mean(), [(4, 5)], 0),
+    ("a gated map that goes on, and is pooled besides", gated_and_pooled, [(4, 5), (1, 5)], 0),
     ("a product alone", lambda a, b: a * b, [(4, 5), (4, 5)], 0),
     ("softmax and norm", lambda a: F.layer_norm(a.softmax(-1), (5,)), [(4, 5)], 0),
     ("vmap of mv", lambda a, b: torch.vmap(torch.mv, (None, 1), 1)(a, b), [(4, 5), (5, 6)], 120),
