@@ -17,6 +17,8 @@ __all__ = [
     "OutOfMemoryError",
     "UnsupportedError",
     "UsageError",
+    "first_line",
+    "named",
 ]
 
 
@@ -54,3 +56,14 @@ class IncorrectError(CaseError):
     """The step ran and gave something that is not a number."""
 
     status = "incorrect"
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, on one line; its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).split("\n", 1)[0]
+
+
+def named(error: BaseException) -> str:
+    """An error's type and what it says, on one line: `ValueError: no such axis`."""
+    text = first_line(error)
+    return text if text == type(error).__name__ else f"{type(error).__name__}: {text}"

@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 
 from attnbench.core.case import Case
-from attnbench.core.errors import CaseError, UsageError
+from attnbench.core.errors import CaseError, UsageError, first_line, named
 from attnbench.core.record import Note
 from attnbench.engine.channels import Event
 from attnbench.engine.measure import measure
 from attnbench.metrics.hardware import best_device, environment
 from attnbench.metrics.metric import Finding, Options
-from attnbench.targets.build import resolve
+from attnbench.targets.resolve import resolve
 
 __all__ = ["answer"]
 
@@ -32,9 +32,9 @@ def answer(request: Event) -> Iterator[Event]:
     except CaseError as error:
         yield _done(error.status, str(error))
     except (MemoryError, torch.OutOfMemoryError) as error:
-        yield _done("oom", _first_line(error))
+        yield _done("oom", first_line(error))
     except NotImplementedError as error:
-        yield _done("unsupported", _first_line(error))
+        yield _done("unsupported", first_line(error))
     except Exception as error:  # a module is foreign code and may fail in any way
         yield _done("oom" if _is_host_out_of_memory(error) else "error", _where(error))
     else:
@@ -94,13 +94,9 @@ def _is_host_out_of_memory(error: Exception) -> bool:
     return "can't allocate memory" in str(error)
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n", 1)[0]
-
-
 def _where(error: Exception) -> str:
     """What was raised, and the last place in the user's own code."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {_first_line(error)}{place}"
+    return f"{named(error)}{place}"
 

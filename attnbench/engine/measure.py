@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterator, Sequence
 import torch
 
 from attnbench.core.case import Case
-from attnbench.core.errors import IncorrectError, OutOfMemoryError
+from attnbench.core.errors import IncorrectError, OutOfMemoryError, named
 from attnbench.core.record import SECTIONS, Note, Reading
 from attnbench.core.units import human_bytes
 from attnbench.metrics.hardware import free_bytes, release_memory
@@ -56,7 +56,7 @@ def _without_data(
         subject = build(case, "meta")
         subject.forward()
     except Exception as error:  # foreign code: what meta cannot run, the device may
-        yield Note("counted_live", f"{case.name} cannot run without data ({_brief(error)}): counted on real tensors")
+        yield Note("counted_live", f"{case.name} cannot run without data ({named(error)}): counted on real tensors")
         return counters
     if not any(each.on == "device" for each in wanted):
         yield from subject.notes
@@ -74,7 +74,7 @@ def _predicted(case: Case, wanted: Sequence[Declared], options: Options) -> Iter
             with fake_tensors():
                 yield from each.load()(build(case, "fake"), options)
         except Exception as error:  # foreign code that looks at values cannot run on fake tensors
-            yield Note("not_measured", f"{', '.join(each.fields)}: cannot run on fake tensors ({_brief(error)})")
+            yield Note("not_measured", f"{', '.join(each.fields)}: cannot run on fake tensors ({named(error)})")
 
 
 def _guard(case: Case, predicted: int | None) -> None:
@@ -105,9 +105,5 @@ def _not_measured(wanted: Sequence[Declared]) -> Note:
         left = [] if section in covered else [name for name in fields if f"{section}.{name}" not in covered]
         missing += [section] if left == list(fields) else [f"{section}.{name}" for name in left]
     return Note("not_measured", f"not asked for, or no instrument: {', '.join([*missing, 'kernels'])}")
-
-
-def _brief(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip()[:120]}".split("\n", 1)[0]
 
 

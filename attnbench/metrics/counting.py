@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from attnbench.core.errors import named
 from attnbench.core.record import Note, Reading
 from attnbench.metrics.metric import Finding, Options, metric
 from attnbench.metrics.operators import HANDLES, HARMLESS, ConvolutionAsPad
@@ -45,11 +46,11 @@ def count_macs(subject: Subject, options: Options) -> Iterator[Finding]:
         by_op, uncounted = fvcore_macs(subject)
         counts["fvcore"] = sum(by_op.values())
     except Exception as error:  # the module is foreign code, and tracing it may fail in any way
-        yield Note("uncounted", f"fvcore cannot trace it ({_first_line(error)})")
+        yield Note("uncounted", f"fvcore cannot trace it ({named(error)})")
     try:
         counts["torch"] = torch_macs(subject)
     except Exception as error:
-        yield Note("uncounted", f"torch's counter cannot run it ({_first_line(error)})")
+        yield Note("uncounted", f"torch's counter cannot run it ({named(error)})")
     if subject.expected is not None:
         counts["formula"] = subject.expected.macs
     yield from _macs_readings(counts, by_op, uncounted)
@@ -78,11 +79,6 @@ def _macs_readings(counts: dict[str, int | None], by_op: Counter[str], uncounted
 
 def _named(operators: Counter[str]) -> str:
     return ", ".join(f"{name} ({calls}x)" for name, calls in sorted(operators.items()))
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().split("\n", 1)[0]
-    return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__
 
 
 def fvcore_macs(subject: Subject) -> tuple[Counter[str], Counter[str]]:

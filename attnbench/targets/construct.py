@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from attnbench.core.case import Scalar
-from attnbench.core.errors import UnsupportedError, UsageError
+from attnbench.core.errors import UnsupportedError, UsageError, named
 from attnbench.core.registry import did_you_mean
 from attnbench.targets.layouts import Shape
 
@@ -112,24 +112,33 @@ def _from_shape(name: str, shape: Shape, required: bool, heads_given: bool) -> A
     return None
 
 
-def construct(name: str, factory: Callable[..., nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
-    """Call the constructor.
+def construct(
+    name: str, factory: Callable[..., nn.Module], shape: Shape, settings: Mapping[str, Scalar], heads_given: bool
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The module, and the arguments it was built with: the first variant that its constructor takes.
 
     Raises:
-        UnsupportedError: it refuses these arguments; the message carries its own words.
-        UsageError: what it gives is no torch.nn.Module.
+        UsageError: as `variants`; or what the constructor gives is no torch.nn.Module.
+        UnsupportedError: it refuses each variant; the message carries its own words on the first.
     """
+    refusal: UnsupportedError | None = None
+    for arguments in variants(name, factory, shape, settings, heads_given):
+        try:
+            return _call(name, factory, arguments), arguments
+        except UnsupportedError as error:
+            refusal = refusal or error
+    assert refusal is not None
+    raise refusal
+
+
+def _call(name: str, factory: Callable[..., nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
     try:
         module = factory(**arguments)
     except MemoryError:
         raise
     except Exception as error:  # foreign code may refuse in any way
         call = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-        raise UnsupportedError(f"{name}({call}) refuses: {type(error).__name__}: {_first_line(error)}") from error
+        raise UnsupportedError(f"{name}({call}) refuses: {named(error)}") from error
     if not isinstance(module, nn.Module):
         raise UsageError(f"{name} gives a {type(module).__name__}, not a torch.nn.Module.")
     return module
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n", 1)[0]

@@ -6,13 +6,14 @@ import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from torch import nn
 
-from attnbench.core.errors import UsageError
+from attnbench.core.errors import UsageError, named
 from attnbench.core.registry import Registry, did_you_mean
 from attnbench.core.spec import Spec
 from attnbench.targets.catalogue import find
@@ -52,18 +53,22 @@ def _built_in(place: str, name: str) -> Target:
 
 @SOURCES.register("file")
 def _file(place: str, name: str) -> Target:
-    path = Path(place)
-    module_name = f"attnbench_user_{path.stem}"
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)  # so that the file's neighbours import as they do for its author
-    found = importlib.util.spec_from_file_location(module_name, path)
-    if found is None or found.loader is None:
-        raise UsageError(f"{place} is not a Python file.")
-    module = importlib.util.module_from_spec(found)
-    sys.modules[module_name] = module
-    _run(place, lambda: found.loader.exec_module(module))  # type: ignore[union-attr]
+    path = Path(place).resolve()
+    module = _run(place, lambda: _executed(path, path.stat().st_mtime_ns))
     return Target(f"{path.name}:{name}" if name else path.name, _member(module, place, name))
+
+
+@cache
+def _executed(path: Path, changed: int) -> ModuleType:
+    """The user's file as a module, run once for each time it was changed: it may register operators, or print."""
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))  # so that the file's neighbours import as they do for its author
+    found = importlib.util.spec_from_file_location(f"attnbench_user_{path.stem}", path)
+    assert found is not None and found.loader is not None  # its name ends in .py
+    module = importlib.util.module_from_spec(found)
+    sys.modules[module.__name__] = module
+    found.loader.exec_module(module)
+    return module
 
 
 @SOURCES.register("import")
@@ -76,9 +81,7 @@ def _run(place: str, act: Callable[[], Any]) -> Any:
     try:
         return act()
     except (Exception, SystemExit) as error:  # whatever the user's code raises while it is imported
-        line = _line_in(place, error)
-        text = (str(error).strip() or "no message").split("\n", 1)[0]
-        raise UsageError(f"{place} does not import: {type(error).__name__}: {text}{line}.") from error
+        raise UsageError(f"{place} does not import: {named(error)}{_line_in(place, error)}.") from error
 
 
 def _line_in(place: str, error: BaseException) -> str:

@@ -15,7 +15,8 @@ from attnbench.metrics.counting import count_macs, count_parameters, fvcore_macs
 from attnbench.metrics.metric import Options
 from attnbench.metrics.operators import einsum_macs
 from attnbench.metrics.subject import Expected, Subject
-from attnbench.targets.build import build, resolve
+from attnbench.targets.build import build
+from attnbench.targets.resolve import resolve
 
 B, H, N, D = 2, 3, 5, 7  # batch, heads, tokens, channels of a head
 QKV = [(B, H, N, D)] * 3

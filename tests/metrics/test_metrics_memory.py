@@ -15,8 +15,9 @@ from attnbench.metrics.live_bytes import LiveBytes, storage_bytes
 from attnbench.metrics.memory import measure_memory, predict_memory
 from attnbench.metrics.metric import Options
 from attnbench.metrics.subject import Subject
-from attnbench.targets.build import build, resolve
+from attnbench.targets.build import build
 from attnbench.targets.catalogue import catalogue
+from attnbench.targets.resolve import resolve
 
 MODULES = [spec.name for spec in catalogue() if spec.kind == "module"]
 # The others take scratch inside a kernel (a flash backward, a convolution's backward, a sum that promotes its type),

@@ -6,8 +6,9 @@ import torch
 from attnbench.core.case import Case
 from attnbench.core.errors import UnsupportedError
 from attnbench.metrics.counting import torch_macs
-from attnbench.targets.build import build, resolve
+from attnbench.targets.build import build
 from attnbench.targets.catalogue import catalogue
+from attnbench.targets.resolve import resolve
 
 
 def vgg16(insert: str | None, side: int, **fields: object) -> Case:

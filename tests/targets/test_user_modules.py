@@ -1,5 +1,6 @@
 """Any module of the user's: found, filled in from the shape, its layout found by trying, and said."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,10 @@ import torch
 from attnbench.core.case import Case
 from attnbench.core.errors import UnsupportedError, UsageError
 from attnbench.engine.sweep import LAYOUT_NAMES
-from attnbench.targets.build import build, resolve
+from attnbench.targets.build import build
 from attnbench.targets.construct import default_heads
 from attnbench.targets.layouts import LAYOUTS
+from attnbench.targets.resolve import resolve
 
 FILE = str(Path(__file__).with_name("user_modules.py"))
 
@@ -96,6 +98,20 @@ def test_the_only_class_of_a_file_needs_no_name(tmp_path: Path) -> None:
     path = tmp_path / "one.py"
     path.write_text("from torch import nn\nclass Only(nn.Module):\n    def forward(self, x):\n        return x\n")
     assert resolve(Case(str(path), tokens=8, dim=4)).layout == "bnc"
+
+
+def test_a_file_is_run_once_for_each_version_of_it(tmp_path: Path) -> None:
+    """It may register operators, which torch allows once, or take a minute to load."""
+    path, log = tmp_path / "loud.py", tmp_path / "log"
+    text = f"with open({str(log)!r}, 'a') as f:\n    f.write('x')\nfrom torch import nn\nclass M(nn.Identity):\n    pass\n"
+    path.write_text(text)
+    for _ in range(3):
+        build(resolve(Case(f"{path}:M", tokens=8, dim=4)), "cpu")
+    assert log.read_text() == "x"
+    path.write_text(text + "class Other(M):\n    pass\n")
+    os.utime(path, ns=(0, 10**18))
+    resolve(Case(f"{path}:Other", tokens=8, dim=4))
+    assert log.read_text() == "xx"
 
 
 def test_a_files_neighbours_import(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""From a Case as it was typed to one that can be built: its layout found, its heads said, its shape tried."""
+
+from attnbench.core.case import Case
+from attnbench.core.errors import CaseError, UnsupportedError, UsageError, first_line
+from attnbench.targets.build import build, settings_of, shape_of
+from attnbench.targets.construct import is_heads, variants
+from attnbench.targets.detect import detect
+from attnbench.targets.fake import NEEDS_VALUES, fake_tensors
+from attnbench.targets.sources import Target, locate
+
+__all__ = ["resolve"]
+
+
+def resolve(case: Case) -> Case:
+    """The Case with its layout found and its heads said, after one build and one forward on the meta device.
+
+    Raises:
+        UsageError: the target is not there, or an argument cannot be filled in.
+        UnsupportedError: it can be built, but not run, at this shape.
+    """
+    target, heads_given = locate(case.target), case.heads is not None
+    case = _with_heads(case, target)
+    if case.kind == "network":
+        case = case.with_(layout="bchw")
+    elif target.spec is not None:
+        if case.layout not in ("auto", target.spec.layout):
+            raise UnsupportedError(f"{target.name} reads {target.spec.layout}, not {case.layout}")
+        case = case.with_(layout=target.spec.layout)
+    elif case.layout == "auto":
+        case = case.with_(layout=detect(target, shape_of(case), settings_of(case, inserted=False), heads_given))
+    _try(case)
+    return case
+
+
+def _with_heads(case: Case, target: Target) -> Case:
+    """Say the number of heads where the constructor is given one, and only there."""
+    if case.kind == "network":
+        return case
+    settings = settings_of(case, inserted=False)
+    arguments = next(variants(target.name, target.factory, shape_of(case), settings, case.heads is not None))
+    return case.with_(heads=next((value for name, value in arguments.items() if is_heads(name)), None))
+
+
+def _try(case: Case) -> None:
+    """One forward without data: a shape that the module refuses is found before anything is measured.
+
+    The meta device comes first, since it is fast; fake tensors forgive more (a constant on the CPU). What neither can
+    run because it looks at values is left to the real device.
+    """
+    try:
+        build(case, "meta").forward()
+        return
+    except (CaseError, UsageError):
+        raise
+    except Exception:  # foreign code; the second try below tells whether this matters
+        pass
+    try:
+        with fake_tensors():
+            build(case, "fake").forward()
+    except NEEDS_VALUES:
+        return
+    except Exception as error:
+        raise UnsupportedError(f"{case.name} does not run at {case.size}: {first_line(error)}") from error
