@@ -146,7 +146,8 @@ def _draw(chosen: Sheet, width: int) -> "Table":
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, _GAP - 1))
     widths = _column_widths(chosen)
-    widths[0] = max(_NARROWEST_NAME, min(widths[0], width - sum(widths[1:]) - _GAP * (len(widths) - 1)))
+    left = width - sum(widths[1:]) - _GAP * (len(widths) - 1)
+    widths[0] = min(widths[0], max(_NARROWEST_NAME, left))
     for column, fitting in zip(chosen.columns, widths, strict=True):
         lines = Text("\n".join(_heading_lines(column)))
         justify: Literal["left", "right"] = "right" if column.is_figure else "left"

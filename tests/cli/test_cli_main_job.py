@@ -143,7 +143,11 @@ def test_ctrl_c_keeps_what_was_measured_and_exits_130(tmp_path: Path) -> None:
     sizes = ",".join(map(str, range(4, 40)))
     command = [sys.executable, "-m", "attnbench", "run", "-m", "se", "--res", sizes, "--max-time", "1",
                "--precision-target", "0.0001%", "-o", "kept.jsonl"]  # fmt: skip
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell that runs the tests in the background has them ignore Ctrl-C; a user's shell does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     kept = tmp_path / "kept.jsonl"
     deadline = time.monotonic() + 200
     while not kept.exists() and time.monotonic() < deadline:

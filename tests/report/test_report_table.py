@@ -85,6 +85,15 @@ def test_any_name_at_any_width_leaves_the_figures_whole(name, width):
     assert len(fitted.cells) == 1
 
 
+@pytest.mark.parametrize("width", range(60, 150))
+def test_no_width_breaks_a_figure_beside_a_short_name(width, printed):
+    rows = [record(module("se", dtype=dtype), *static(16640, 144_384_000, 2**20), *live(9.77, peak=801_000))
+            for dtype in ("bf16", "fp16")]  # fmt: skip
+    text = printed(render(rows, width), width)
+    assert text.count("9.770 ± 0.8 %") == 2
+    assert max(map(cell_len, text.splitlines())) <= width
+
+
 def test_what_varies_is_a_column_and_what_does_not_is_the_caption(printed):
     rows = [record(module(dtype=dtype, params=(("qkv_bias", False),)), *live(1.0)) for dtype in ("fp32", "bf16")]
     text = printed(render(rows, 80), 80)
