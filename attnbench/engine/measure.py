@@ -28,7 +28,7 @@ def measure(case: Case, options: Options) -> Iterator[Finding]:
             before holds all the same.
     """
     release_memory()
-    wanted = chosen(options.metrics)
+    wanted = _with_prediction(chosen(options.metrics))
     yield _not_measured(wanted)
     uncountable = yield from _without_data(case, wanted, options)
     predicted = None
@@ -43,6 +43,12 @@ def measure(case: Case, options: Options) -> Iterator[Finding]:
         yield from subject.notes
         for each in [*uncountable, *live]:
             yield from each.load()(subject, options)
+
+
+def _with_prediction(wanted: list[Declared]) -> list[Declared]:
+    """What is to run on the device is predicted first, asked for or not: the guard needs it."""
+    live = any(each.on == "device" for each in wanted)
+    return [each for each in known().values() if each in wanted or (live and each.on == "fake")]
 
 
 def _without_data(
@@ -66,13 +72,12 @@ def _without_data(
 
 
 def _predicted(case: Case, wanted: Sequence[Declared], options: Options) -> Iterator[Finding]:
-    """Peak memory before anything is allocated; also when it was not asked for, since the guard needs it."""
-    live = any(each.on == "device" for each in wanted)
-    predictors = [each for each in known().values() if each.on == "fake" and (each in wanted or live)]
-    for each in predictors:
+    """Peak memory before anything is allocated."""
+    for each in (each for each in wanted if each.on == "fake"):
         try:
             with fake_tensors():
-                yield from each.load()(build(case, "fake"), options)
+                findings = list(each.load()(build(case, "fake"), options))
+            yield from findings
         except Exception as error:  # foreign code that looks at values cannot run on fake tensors
             yield Note("not_measured", f"{', '.join(each.fields)}: cannot run on fake tensors ({named(error)})")
 

@@ -46,6 +46,8 @@ class Sweep:
             UsageError: a value is none, or options contradict each other; one sentence names the option.
         """
         self._contradictions()
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"--seed {self.seed} is out of range: give a whole number from 0 to 2^63 - 1.")
         shared = Case("", layout=_one_of("--layout", self.layout, LAYOUT_NAMES), device=_device(self.device),
                       params=_settings(self.settings), seed=self.seed)  # fmt: skip
         cases = [

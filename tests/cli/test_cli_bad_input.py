@@ -48,6 +48,7 @@ BAD: list[tuple[list[str], str]] = [
     ([*SE, "--timeout", "-1"], "--timeout -1 is out of range"),
     ([*SE, "--threads", "0"], "--threads 0 is out of range"),
     ([*SE, "--seed", "x"], "--seed"),
+    ([*SE, "--seed", "-1"], "--seed -1 is out of range"),
     ([*SE, "--seq-len", "64"], "se reads feature maps: give --res instead of --seq-len"),
     ([*SE, "--res", "8", "--seq-len", "64"], "--res and --seq-len exclude each other"),
     ([*SE, "--img-size", "32"], "--img-size is for networks"),
