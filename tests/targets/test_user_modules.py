@@ -103,7 +103,8 @@ def test_the_only_class_of_a_file_needs_no_name(tmp_path: Path) -> None:
 def test_a_file_is_run_once_for_each_version_of_it(tmp_path: Path) -> None:
     """It may register operators, which torch allows once, or take a minute to load."""
     path, log = tmp_path / "loud.py", tmp_path / "log"
-    text = f"with open({str(log)!r}, 'a') as f:\n    f.write('x')\nfrom torch import nn\nclass M(nn.Identity):\n    pass\n"
+    said = f"with open({str(log)!r}, 'a') as f:\n    f.write('x')\n"
+    text = said + "from torch import nn\nclass M(nn.Identity):\n    pass\n"
     path.write_text(text)
     for _ in range(3):
         build(resolve(Case(f"{path}:M", tokens=8, dim=4)), "cpu")
