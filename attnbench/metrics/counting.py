@@ -17,8 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from attnbench.core.errors import named
 from attnbench.core.record import Note, Reading
 from attnbench.metrics.metric import Finding, Options, metric
-from attnbench.metrics.operators import HANDLES, HARMLESS, ConvolutionAsPad
+from attnbench.metrics.operators import HANDLES, HARMLESS
 from attnbench.metrics.subject import Subject
+from attnbench.metrics.tracing import TraceableConvolutions
 
 _PLAIN = {"_convolution": "convolution", "_convolution_mode": "convolution"}
 
@@ -88,7 +89,7 @@ def fvcore_macs(subject: Subject) -> tuple[Counter[str], Counter[str]]:
     """
     from fvcore.nn import FlopCountAnalysis
 
-    with _quiet(), torch.no_grad(), subject.constants(), ConvolutionAsPad(subject.where == "meta"):
+    with _quiet(), torch.no_grad(), subject.constants(), TraceableConvolutions(subject.where == "meta"):
         analysis = FlopCountAnalysis(subject.module, subject.inputs)
         analysis.clear_op_handles().set_op_handle(**HANDLES)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")

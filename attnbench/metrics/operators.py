@@ -5,11 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
-
-__all__ = ["HANDLES", "HARMLESS", "ConvolutionAsPad", "einsum_macs"]
+__all__ = ["HANDLES", "HARMLESS", "einsum_macs"]
 
 # A traced value; its type is torch._C.Value, which torch does not export for type checkers.
 Value = Any
@@ -200,36 +196,3 @@ _HARMLESS = """
     view view_as view_as_complex view_as_real vsplit vstack where xlogy zero zeros zeros_like
 """
 HARMLESS = frozenset(f"aten::{name}{inplace}" for name in _HARMLESS.split() for inplace in ("", "_"))
-
-
-class ConvolutionAsPad(TorchFunctionMode):
-    """While tracing on the meta device: a convolution with padding becomes a pad and a convolution without.
-
-    torch's tracer cannot record `aten::_convolution` on meta tensors, but it can record `aten::_convolution_mode`.
-    Both forms give the same output shape from the same filter, and so the same count; zero-padded taps count anyway.
-    """
-
-    def __init__(self, active: bool) -> None:
-        super().__init__()
-        self.active = active
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if self.active and func in _CONVOLUTIONS:
-            return _padded_convolution(func, *args, **kwargs)
-        return func(*args, **kwargs)
-
-
-_CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
-
-
-def _padded_convolution(func: Any, input: Any, weight: Any, bias: Any = None, stride: Any = 1,  # noqa: A002
-                        padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Any:  # fmt: skip
-    if not isinstance(padding, str):
-        sides = [padding] if isinstance(padding, int) else list(padding)
-        if len(sides) == 1:
-            sides *= weight.dim() - 2
-        # F.pad wants the last dimension first, and both its ends.
-        input = F.pad(input, [side for each in reversed(sides) for side in (each, each)])  # noqa: A001
-        padding = "valid"
-    return func(input, weight, bias, stride, padding, dilation, groups)

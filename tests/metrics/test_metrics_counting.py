@@ -15,6 +15,7 @@ from attnbench.metrics.counting import count_macs, count_parameters, fvcore_macs
 from attnbench.metrics.metric import Options
 from attnbench.metrics.operators import einsum_macs
 from attnbench.metrics.subject import Expected, Subject
+from attnbench.metrics.tracing import TraceableConvolutions
 from attnbench.targets.build import build
 from attnbench.targets.resolve import resolve
 
@@ -129,6 +130,9 @@ TRANSPOSED: list[tuple[str, Make, Sequence[int], int]] = [
     ("1d", lambda: nn.ConvTranspose1d(4, 6, 3), (2, 4, 10), 2 * 4 * 10 * 6 * 3),
     ("2d", lambda: nn.ConvTranspose2d(4, 6, 3, stride=2), (2, 4, 9, 9), 2 * 4 * 81 * 6 * 9),
     ("2d, groups", lambda: nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2), (2, 4, 9, 9), 2 * 4 * 81 * 3 * 9),
+    ("2d, all", lambda: nn.ConvTranspose2d(4, 6, (3, 5), (2, 3), (1, 2), (1, 0), dilation=(1, 2)), (2, 4, 9, 7),
+     2 * 4 * 63 * 6 * 15),
+    ("3d", lambda: nn.ConvTranspose3d(2, 3, 2, 2, bias=False), (1, 2, 4, 5, 6), 2 * 120 * 3 * 8),
 ]
 
 
@@ -180,13 +184,27 @@ def test_a_functional_convolution_with_every_spelling_of_its_padding(padding: An
 @pytest.mark.parametrize(("make", "shape", "macs"), [case[1:] for case in TRANSPOSED], ids=[c[0] for c in TRANSPOSED])
 def test_transposed_convolutions(make: Make, shape: Any, macs: int) -> None:
     assert counted(subject_of(lambda layer, x: layer(x), shape, parts=[make], where="cpu")) == macs
-    # The tracer may not know them on the meta device: then there is a note, and torch's count stands alone.
-    readings, notes = values(count_macs(subject_of(lambda layer, x: layer(x), shape, parts=[make]), Options()))
-    assert readings["static.macs"] == macs
-    if readings["static.counters"]["fvcore"] is None:
-        assert "uncounted" in {note.kind for note in notes}
-        assert readings["static.verified"] is False
-        assert "static.uncounted_ops" not in readings  # unknown, which is not the same as none
+    assert counted(subject_of(lambda layer, x: layer(x), shape, parts=[make])) == macs
+
+
+def test_what_fvcore_passed_over_is_unknown_when_it_cannot_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(subject: Subject) -> None:
+        raise RuntimeError("no trace today")
+
+    monkeypatch.setattr("attnbench.metrics.counting.fvcore_macs", refuse)
+    readings, notes = values(count_macs(subject_of(lambda a, b: a @ b, (4, 5), (5, 6)), Options()))
+    assert readings["static.macs"] == 120
+    assert readings["static.verified"] is False
+    assert "static.uncounted_ops" not in readings  # unknown, which is not the same as none
+    assert [note.text for note in notes] == ["fvcore cannot trace it (RuntimeError: no trace today)"]
+
+
+@pytest.mark.parametrize(("make", "shape", "macs"), [case[1:] for case in TRANSPOSED], ids=[c[0] for c in TRANSPOSED])
+def test_a_transposed_convolution_keeps_its_shape_under_the_tracer(make: Make, shape: Any, macs: int) -> None:
+    layer, x = make(), torch.empty(shape)
+    with TraceableConvolutions(active=True):
+        traced = layer(x)
+    assert traced.shape == layer(x).shape
 
 
 # Softmax attention of (B, H, N, D): twice N*N*D for each head.
