@@ -93,6 +93,7 @@ def _guard(case: Case, predicted: int | None) -> None:
 def _ready(case: Case) -> Subject:
     """The Subject on its device, after one step that was looked at."""
     if case.device.startswith("cuda"):
+        torch.cuda.set_device(int(case.device.partition(":")[2] or 0))  # what follows speaks of the current device
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = case.dtype == "tf32"
     subject = build(case, case.device)
     for tensor in tensors_in(subject.step()):
