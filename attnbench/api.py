@@ -29,7 +29,7 @@ def benchmark(
     """Measure Cases one after the other; each Record is appended to `out` (JSON lines), if given, before it is yielded.
 
     With `isolate` a worker process measures, so that a crash is a Record; without, this process does. `timeout` is the
-    silence in seconds after which a case is given up.
+    silence in seconds, beyond that of sampling, after which a case is given up.
 
     Raises:
         UsageError: a target is not there, or the device is not.
@@ -39,7 +39,7 @@ def benchmark(
     store = None if out is None else Store(Path(out))
     channel = WorkerChannel() if isolate else InlineChannel()
     try:
-        ready = resolved(on_device(questions, channel, options), channel)
+        ready = resolved(on_device(questions, channel, options), channel, timeout)
         yield from run(ready, channel, options, store, timeout)
     finally:
         channel.close()

@@ -220,7 +220,7 @@ def _measure(
     records: list[Record] = []
     try:
         with watched(_console(), len(cases), quiet=quiet) as screen:
-            ready = resolved(on_device(cases, channel, options), channel)
+            ready = resolved(on_device(cases, channel, options), channel, timeout)
             store = Store(records_to or _fresh(Path("results")))
             for name, case in zip([case.name for case in cases], ready, strict=True):
                 screen.starting(name)

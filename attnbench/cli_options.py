@@ -24,7 +24,7 @@ Set = Annotated[Many, Option("--set", help="A constructor argument: key=value, o
 Metrics = Annotated[Many, Option(help="static, latency, throughput, memory ... or all.  [default: all]")]
 PrecisionTarget = Annotated[str, Option(help="Wished half-width of the latency's 95 % interval.")]
 MaxTime = Annotated[float, Option(help="Seconds of sampling a case, precise or not.")]
-Timeout = Annotated[float, Option(help="Seconds of silence after which a case is given up.")]
+Timeout = Annotated[float, Option(help="Seconds of silence, beyond --max-time, after which a case is given up.")]
 Threads = Annotated[int | None, Option(help="CPU threads.  [default: torch's own]")]
 Isolate = Annotated[bool, Option("--isolate/--no-isolate", help="Measure in a worker process.")]
 Baseline = Annotated[str | None, Option(help="Compare with this one.  [default: first quadratic module]")]

@@ -39,13 +39,13 @@ def _greeted(channel: Channel, request: Event) -> str:
     return str(named["device"]["device"])
 
 
-def resolved(cases: Sequence[Case], channel: Channel) -> list[Case | Record]:
+def resolved(cases: Sequence[Case], channel: Channel, timeout: float | None = None) -> list[Case | Record]:
     """Each Case with its layout and heads said, or the record that says why it cannot be built.
 
     Raises:
         UsageError: a target is not there, or none of its Cases can be built: then the question itself is wrong.
     """
-    answers = [_resolve(case, channel) for case in cases]
+    answers = [_resolve(case, channel, timeout) for case in cases]
     for name in dict.fromkeys(case.name for case in cases):
         mine = [answer for case, answer in zip(cases, answers, strict=True) if case.name == name]
         refusals = [answer for answer in mine if isinstance(answer, Record)]
@@ -54,9 +54,9 @@ def resolved(cases: Sequence[Case], channel: Channel) -> list[Case | Record]:
     return answers
 
 
-def _resolve(case: Case, channel: Channel) -> Case | Record:
+def _resolve(case: Case, channel: Channel, timeout: float | None) -> Case | Record:
     try:
-        events = _by_name(channel.ask({"do": "resolve", "case": case.to_dict()}))
+        events = _by_name(channel.ask({"do": "resolve", "case": case.to_dict()}, timeout))
     except WorkerDied as death:
         return _record(case, death.status, f"{case.name}: {death}", [], {})
     if "case" in events:
@@ -87,8 +87,10 @@ def measured(case: Case, channel: Channel, options: Options, timeout: float | No
     """The record of one resolved Case; a fault of the module is its status, and what was read before is kept."""
     findings: list[Reading | Note] = []
     env: dict[str, Any] = {}
+    # While it samples, a case is silent because it was told to be.
+    patience = None if timeout is None else timeout + 2 * options.max_time
     try:
-        for event in channel.ask({"do": "measure", "case": case.to_dict(), "options": asdict(options)}, timeout):
+        for event in channel.ask({"do": "measure", "case": case.to_dict(), "options": asdict(options)}, patience):
             content = {name: value for name, value in event.items() if name != "event"}
             match event["event"]:
                 case "env":

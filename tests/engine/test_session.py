@@ -63,9 +63,15 @@ def test_each_fault_is_a_status_and_costs_only_its_own_case(
 def test_a_hang_is_given_up(worker: WorkerChannel) -> None:
     record = measured(faulty("hang"), worker, QUICK, timeout=6)
     assert record.status == "timeout"
-    assert "6 s" in record.reason
+    assert "6.04 s" in record.reason  # 6 s, and twice the 0.02 s of sampling
     assert record.value("static.macs") == 1024
     assert measured(GOOD, worker, QUICK, timeout=60).ok
+
+
+def test_a_file_that_hangs_while_it_is_imported_is_refused(worker: WorkerChannel, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(600)\n")
+    with pytest.raises(UsageError, match="nothing came from it for 5 s"):
+        resolved([Case(f"{tmp_path}/slow.py:M", tokens=4, dim=4)], worker, timeout=5)
 
 
 def test_a_fresh_worker_is_set_up_like_the_first() -> None:
