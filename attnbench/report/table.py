@@ -174,15 +174,27 @@ def _style(word: str, row: Row) -> str:
 
 def folded(text: str, width: int) -> list[str]:
     """The text on lines of at most `width` cells, broken behind a separator where there is one."""
-    from rich.cells import cell_len, chop_cells
+    from rich.cells import cell_len
 
     lines = [""]
     for word in re.split(r"(?<=[/.:+_\- ])", text):
-        for piece in chop_cells(word, width) if word else []:
+        for piece in _chopped(word, width):
             if cell_len(lines[-1] + piece.rstrip()) > width:
                 lines.append("")
             lines[-1] += piece
     return [line.rstrip() for line in lines]
+
+
+def _chopped(word: str, width: int) -> list[str]:
+    """The word in pieces of at most `width` cells; rich's own way of chopping loses signs that have no width."""
+    from rich.cells import cell_len
+
+    pieces = [""]
+    for sign in word:
+        if pieces[-1] and cell_len(pieces[-1] + sign) > width:
+            pieces.append("")
+        pieces[-1] += sign
+    return pieces
 
 
 def _below(chosen: Sheet, width: int) -> "list[RenderableType]":

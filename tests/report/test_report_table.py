@@ -1,7 +1,7 @@
 """What the terminal shows: golden texts at 80 and 120 columns, and nothing cut off at any width."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from report_records import BUILT, LAUNCH_BOUND, QUADRATIC, live, module, networks, record, static, sweep, troubled
 from rich.cells import cell_len
@@ -64,6 +64,7 @@ def test_hostile_names_come_out_as_text(name, printed):
     assert visible(name) in text
 
 
+@example("\U0001f3fb", 2)  # a skin tone with nothing to colour
 @given(st.text(max_size=80), st.integers(2, 40))
 @settings(deadline=None)
 def test_folding_loses_nothing_but_blanks(text, width):
