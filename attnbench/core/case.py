@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-__all__ = ["DTYPES", "ENGINES", "KINDS", "MODES", "Case", "Scalar"]
+__all__ = ["DTYPES", "ENGINES", "MODES", "Case", "Scalar"]
 
 Scalar = bool | int | float | str | None
 
-KINDS = ("module", "network")
 MODES = ("fwd", "fwd_bwd")
 ENGINES = ("eager",)
 # Canonical name -> the other spellings people type.

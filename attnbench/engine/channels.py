@@ -68,7 +68,8 @@ class WorkerChannel:
 
     def _start(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "attnbench.engine.worker"],
+            # -P: a file of the user's that is called queue.py must not stand in for the standard library's.
+            [sys.executable, "-P", "-m", "attnbench.engine.worker"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL if self._quiet else None,
             env=_environment(), text=True, encoding="utf-8",
         )  # fmt: skip
@@ -132,11 +133,11 @@ class WorkerChannel:
 
 
 def _environment() -> dict[str, str]:
-    """The worker finds this package, and the user's modules, from where the user stands."""
+    """The worker finds this package wherever the parent found it, also where it is not installed."""
     import attnbench
 
     root = str(Path(attnbench.__file__).parent.parent)
-    paths = [str(Path.cwd()), root, os.environ.get("PYTHONPATH", "")]
+    paths = [os.environ.get("PYTHONPATH", ""), root]
     return {**_WARM_MALLOC, **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 

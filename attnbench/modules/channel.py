@@ -2,15 +2,10 @@
 
 from torch import Tensor, nn
 
+from attnbench.modules._widths import reduced
 from attnbench.modules.spec import attention
 
 __all__ = ["CbamChannelAttention", "SqueezeExcitation"]
-
-
-def _reduced(dim: int, ratio: int) -> int:
-    if dim < ratio:
-        raise ValueError(f"dim={dim} is smaller than its reduction by {ratio}: the hidden layer would have no channel")
-    return dim // ratio
 
 
 @attention(
@@ -33,7 +28,7 @@ class SqueezeExcitation(nn.Module):
 
     def __init__(self, dim: int, reduction: int = 4) -> None:
         super().__init__()
-        hidden = _reduced(dim, reduction)
+        hidden = reduced(dim, reduction, "reduction")
         self.fc1 = nn.Conv2d(dim, hidden, 1)
         self.fc2 = nn.Conv2d(hidden, dim, 1)
 
@@ -64,7 +59,7 @@ class CbamChannelAttention(nn.Module):
 
     def __init__(self, dim: int, rate: int = 4, mlp_bias: bool = False) -> None:
         super().__init__()
-        hidden = _reduced(dim, rate)
+        hidden = reduced(dim, rate, "rate")
         self.mlp = nn.Sequential(
             nn.Conv2d(dim, hidden, 1, bias=mlp_bias), nn.ReLU(), nn.Conv2d(hidden, dim, 1, bias=mlp_bias)
         )

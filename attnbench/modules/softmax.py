@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn, zeros
 
+from attnbench.modules._widths import head_dim, reduced
 from attnbench.modules.spec import attention
 
 __all__ = [
@@ -13,18 +14,6 @@ __all__ = [
     "SdpaAttention",
     "SelfAttention2d",
 ]
-
-
-def _reduced(dim: int, key_ratio: int) -> int:
-    if dim < key_ratio:
-        raise ValueError(f"dim={dim} is smaller than key_ratio={key_ratio}: the keys would have no channel left")
-    return dim // key_ratio
-
-
-def _head_dim(dim: int, heads: int) -> int:
-    if dim % heads:
-        raise ValueError(f"dim={dim} is not divisible by the number of heads, {heads}")
-    return dim // heads
 
 
 @attention(
@@ -50,7 +39,7 @@ class SelfAttention2d(nn.Module):
 
     def __init__(self, dim: int, key_ratio: int = 8, return_attention: bool = False) -> None:
         super().__init__()
-        d_k = _reduced(dim, key_ratio)
+        d_k = reduced(dim, key_ratio, "key_ratio")
         self.query = nn.Conv2d(dim, d_k, 1)
         self.key = nn.Conv2d(dim, d_k, 1)
         self.value = nn.Conv2d(dim, dim, 1)
@@ -88,7 +77,7 @@ class SdpaAttention(nn.Module):
 
     def __init__(self, dim: int, heads: int, qkv_bias: bool = True, causal: bool = False) -> None:
         super().__init__()
-        self.heads, self.head_dim, self.causal = heads, _head_dim(dim, heads), causal
+        self.heads, self.head_dim, self.causal = heads, head_dim(dim, heads), causal
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.out = nn.Linear(dim, dim)
 
@@ -140,8 +129,8 @@ class MultiHeadAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.n_head = n_head
-        self.d_k = d_k or _head_dim(dim, n_head)
-        self.d_v = d_v or _head_dim(dim, n_head)
+        self.d_k = d_k or head_dim(dim, n_head)
+        self.d_v = d_v or head_dim(dim, n_head)
         self.query = nn.Linear(dim, n_head * self.d_k, bias=bias)
         self.key = nn.Linear(dim_k or dim, n_head * self.d_k, bias=bias)
         self.value = nn.Linear(dim_v or dim, n_head * self.d_v, bias=bias)
@@ -244,7 +233,7 @@ class PseudoLinearAttention(nn.Module):
 
     def __init__(self, dim: int, key_ratio: int = 8) -> None:
         super().__init__()
-        d_k = _reduced(dim, key_ratio)
+        d_k = reduced(dim, key_ratio, "key_ratio")
         self.query = nn.Linear(dim, d_k)
         self.key = nn.Linear(dim, d_k)
         self.value = nn.Linear(dim, dim)

@@ -58,11 +58,16 @@ def _file(place: str, name: str) -> Target:
     return Target(f"{path.name}:{name}" if name else path.name, _member(module, place, name))
 
 
+def _look_in(folder: Path) -> None:
+    """Let what lies in the folder be imported, as it is for whoever works there."""
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
 @cache
 def _executed(path: Path, changed: int) -> ModuleType:
     """The user's file as a module, run once for each time it was changed: it may register operators, or print."""
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))  # so that the file's neighbours import as they do for its author
+    _look_in(path.parent)
     found = importlib.util.spec_from_file_location(f"attnbench_user_{path.stem}", path)
     assert found is not None and found.loader is not None  # its name ends in .py
     module = importlib.util.module_from_spec(found)
@@ -73,6 +78,7 @@ def _executed(path: Path, changed: int) -> ModuleType:
 
 @SOURCES.register("import")
 def _import(place: str, name: str) -> Target:
+    _look_in(Path.cwd())
     module = _run(place, lambda: importlib.import_module(place))
     return Target(f"{place}:{name}", _member(module, place, name))
 

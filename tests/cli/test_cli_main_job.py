@@ -70,6 +70,31 @@ def test_a_sweep_in_every_format(cli, tmp_path: Path) -> None:
     assert "| linear_attn" in (tmp_path / "t.md").read_text()
 
 
+def test_another_baseline(cli, tmp_path: Path) -> None:
+    code, out, _ = cli("run", "--no-isolate", "-m", "self_attn,linear_attn", "--res", "4", "--max-time", "0.02",
+                       "--baseline", "linear_attn", "-o", "t.md", "-o", "t.jsonl")  # fmt: skip
+    assert code == 0
+    for text in (out, (tmp_path / "t.md").read_text()):
+        based = [line for line in text.splitlines() if "(base)" in line]
+        assert len(based) == 1
+        assert based[0].lstrip("| ").startswith("linear_attn")
+
+
+@pytest.mark.parametrize("isolate", ["--isolate", "--no-isolate"])
+def test_the_users_folder_gives_packages_but_does_not_shadow_the_standard_library(tmp_path: Path, isolate: str) -> None:
+    for name in ("queue", "json", "inspect"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('I am not the standard library')\n")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "attn.py").write_text("from torch.nn import Identity as Same\n")
+    (tmp_path / "start.py").write_text("from attnbench.cli import main\nmain()\n")
+    words = ["run", isolate, "-m", "mine.attn:Same", "--res", "4", "--metrics", "static", "-o", "x.jsonl"]
+    # As the installed command starts: the folder is not on the path of the parent.
+    done = subprocess.run([sys.executable, "-P", "start.py", *words], cwd=tmp_path, capture_output=True, text=True,
+                          timeout=120, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path[1:])})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "mine.attn:Same" in done.stdout
+
+
 def test_a_second_run_into_the_same_file_appends(cli, tmp_path: Path) -> None:
     for _ in range(2):
         assert cli("run", "--no-isolate", "-m", "se", "--metrics", "static", "-o", "all.jsonl").code == 0
