@@ -15,8 +15,11 @@ Better = Literal["lower", "higher", "same", ""]
 
 # The figures that every record names. One that was not measured is null, never zero and never left out.
 SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "static": ("params", "trainable_params", "macs", "flops", "macs_by_op", "uncounted_ops", "bytes_moved",
-               "predicted_peak_bytes", "counters", "verified", "claimed_complexity"),
+    "static": ("params", "trainable_params", "buffers", "macs", "flops", "macs_by_op", "macs_by_module", "useful_macs",
+               "elementwise", "reductions", "fft_flops", "backward_macs", "recomputed_macs", "uncounted_ops",
+               "counters", "verified", "counted_on", "claimed_complexity", "bytes_moved", "predicted_peak_bytes",
+               "predicted_weights_bytes", "predicted_inputs_bytes", "predicted_saved_bytes",
+               "predicted_temporary_bytes", "predicted_scratch_bytes", "predicted_method"),
     "latency": ("median_ms", "ci_low_ms", "ci_high_ms", "mean_ms", "p95_ms", "min_ms", "processes", "samples",
                 "method", "host_ms", "launch_bound"),
     "throughput": ("samples_per_s", "tokens_per_s"),

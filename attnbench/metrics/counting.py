@@ -5,25 +5,17 @@ watches the operators that the dispatcher sees; the module's own formula, where 
 figure is `verified` when those that could count agree as integers.
 """
 
-import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
-import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from attnbench.core.errors import named
 from attnbench.core.record import Note, Reading
+from attnbench.metrics.counters.flop_counter import torch_macs
+from attnbench.metrics.counters.fvcore import fvcore_macs
 from attnbench.metrics.metric import Finding, Options, metric
-from attnbench.metrics.operators import HANDLES, HARMLESS
 from attnbench.metrics.subject import Subject
-from attnbench.metrics.tracing import TraceableConvolutions
 
-_PLAIN = {"_convolution": "convolution", "_convolution_mode": "convolution"}
-
-__all__ = ["count_macs", "count_parameters", "fvcore_macs", "torch_macs"]
+__all__ = ["count_macs", "count_parameters"]
 
 
 @metric(name="params", on="meta", fields=("static.params", "static.trainable_params", "static.claimed_complexity"))
@@ -80,41 +72,3 @@ def _macs_readings(counts: dict[str, int | None], by_op: Counter[str], uncounted
 
 def _named(operators: Counter[str]) -> str:
     return ", ".join(f"{name} ({calls}x)" for name, calls in sorted(operators.items()))
-
-
-def fvcore_macs(subject: Subject) -> tuple[Counter[str], Counter[str]]:
-    """MACs by operator from a trace of the forward, and the operators that nobody counted with their calls.
-
-    The world is closed: an operator that has no handle and is not known to be harmless is named, never passed over.
-    """
-    from fvcore.nn import FlopCountAnalysis
-
-    with _quiet(), torch.no_grad(), subject.constants(), TraceableConvolutions(subject.where == "meta"):
-        analysis = FlopCountAnalysis(subject.module, subject.inputs)
-        analysis.clear_op_handles().set_op_handle(**HANDLES)
-        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-        by_op: Counter[str] = Counter()
-        for name, macs in analysis.by_operator().items():
-            by_op[_PLAIN.get(name, name)] += int(macs)
-        missed = Counter({name: calls for name, calls in analysis.unsupported_ops().items() if name not in HARMLESS})
-    return +by_op, missed
-
-
-def torch_macs(subject: Subject) -> int:
-    """What torch's own counter says of the forward: its FLOPs are two for each multiply-accumulate."""
-    with _quiet(), FlopCounterMode(display=False) as counter:
-        subject.forward()
-    return int(counter.get_total_flops()) // 2
-
-
-@contextmanager
-def _quiet() -> Iterator[Any]:
-    """Count with nn.MultiheadAttention's fused path off: both counters take it for zero. No warnings meanwhile."""
-    fastpath = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fastpath)

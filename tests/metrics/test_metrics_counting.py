@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnbench.core.case import Case
-from attnbench.metrics.counting import count_macs, count_parameters, fvcore_macs, torch_macs
+from attnbench.metrics.counters.flop_counter import torch_macs
+from attnbench.metrics.counters.fvcore import fvcore_macs
+from attnbench.metrics.counters.handles import einsum_macs
+from attnbench.metrics.counters.tracing import TraceableConvolutions
+from attnbench.metrics.counting import count_macs, count_parameters
 from attnbench.metrics.metric import Options
-from attnbench.metrics.operators import einsum_macs
 from attnbench.metrics.subject import Expected, Subject
-from attnbench.metrics.tracing import TraceableConvolutions
 from attnbench.targets.build import build
 from attnbench.targets.resolve import resolve
 

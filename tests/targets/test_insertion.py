@@ -5,7 +5,7 @@ import torch
 
 from attnbench.core.case import Case
 from attnbench.core.errors import UnsupportedError
-from attnbench.metrics.counting import torch_macs
+from attnbench.metrics.counters.flop_counter import torch_macs
 from attnbench.targets.build import build
 from attnbench.targets.catalogue import catalogue
 from attnbench.targets.resolve import resolve

@@ -1,9 +1,12 @@
-"""The options of `attnbench run`, one type each, so that the command's signature reads like a table."""
+"""The options of the commands, one type each, so that a signature reads like a table; and how their text is read."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 from typer import Option
+
+from attnbench.core.errors import UsageError
 
 Many = list[str] | None
 
@@ -35,3 +38,19 @@ Out = Annotated[
 ]
 Format = Annotated[str, Option("--format", help="On standard output: table, md, csv, json, jsonl.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress, and nothing of what modules print.")]
+
+
+def listed(values: Sequence[str] | None) -> list[str]:
+    """Lists are comma-separated, repeated, or both."""
+    return [part.strip() for value in values or () for part in value.split(",") if part.strip()]
+
+
+def fraction(text: str) -> float:
+    """`1%` or `0.01`, as a number between 0 and 1; UsageError otherwise."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise UsageError(f"{text!r} is no fraction: write 1% or 0.01.") from None
+    if not 0 < value < 1:
+        raise UsageError(f"{text} is out of range: write 1% or 0.01.")
+    return value

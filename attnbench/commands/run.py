@@ -1,0 +1,185 @@
+"""`attnbench run`: measure, keep each record as it comes, print a table."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from attnbench.commands import options as opt
+from attnbench.commands.terminal import INTERRUPTED, new_console
+from attnbench.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from attnbench.core.case import Case
+    from attnbench.core.record import Record
+    from attnbench.core.store import Store
+    from attnbench.engine.channels import Channel
+    from attnbench.metrics.metric import Options
+
+__all__ = ["run"]
+
+
+def run(
+    module: opt.Module = None,
+    network: opt.Network = None,
+    attn: opt.Attn = None,
+    res: opt.Res = None,
+    img_size: opt.ImgSize = None,
+    seq_len: opt.SeqLen = None,
+    batch_size: opt.BatchSize = None,
+    dim: opt.Dim = None,
+    heads: opt.Heads = None,
+    dtype: opt.Dtype = None,
+    device: opt.Device = "auto",
+    mode: opt.Mode = None,
+    layout: opt.Layout = "auto",
+    set_: opt.Set = None,
+    metrics: opt.Metrics = None,
+    precision_target: opt.PrecisionTarget = "1%",
+    max_time: opt.MaxTime = 2.0,
+    timeout: opt.Timeout = 600.0,
+    threads: opt.Threads = None,
+    isolate: opt.Isolate = True,
+    baseline: opt.Baseline = None,
+    seed: opt.Seed = 0,
+    out: opt.Out = None,
+    format_: opt.Format = "table",
+    quiet: opt.Quiet = False,
+) -> int:
+    """Measure modules and networks; keep each record as it comes, and print a table."""
+    from attnbench.engine.channels import InlineChannel, WorkerChannel
+    from attnbench.engine.sweep import Sweep
+
+    sweep = Sweep(
+        modules=opt.listed(module), networks=opt.listed(network), attn=opt.listed(attn), res=opt.listed(res),
+        img_size=opt.listed(img_size), seq_len=opt.listed(seq_len), batch_size=opt.listed(batch_size) or ["1"],
+        dim=opt.listed(dim), heads=opt.listed(heads), dtype=opt.listed(dtype) or ["fp32"],
+        mode=opt.listed(mode) or ["fwd"], layout=layout, device=device, settings=set_ or [], seed=seed,
+    )  # fmt: skip
+    cases = sweep.cases()
+    options = _measuring(metrics, precision_target, max_time, timeout, threads)
+    _known_format(format_)
+    _known_baseline(baseline, cases)
+    records_to, exports = _outputs(out or [])
+    channel = WorkerChannel(quiet=quiet) if isolate else InlineChannel()
+    try:
+        store, records, finished = _measure(cases, channel, options, records_to, timeout, quiet)
+    finally:
+        channel.close()
+    _write(records, exports, baseline)
+    _print(records, format_, baseline)
+    return _farewell(records, [store.path] if store else [], exports, finished)
+
+
+def _measuring(
+    metrics: Sequence[str] | None, precision: str, max_time: float, timeout: float, threads: int | None
+) -> "Options":
+    from attnbench.metrics.metric import Options, chosen
+
+    names = tuple(opt.listed(metrics)) or ("all",)
+    chosen(names)
+    for option, value in (("--max-time", max_time), ("--timeout", timeout)):
+        if not 0 < value < 10**7:
+            raise UsageError(f"{option} {value:g} is out of range: give seconds above 0.")
+    if threads is not None and not 0 < threads <= 4096:
+        raise UsageError(f"--threads {threads} is out of range: give 1 or more.")
+    return Options(names, opt.fraction(precision), max_time, threads)
+
+
+def _known_format(name: str) -> None:
+    from attnbench.report.exporters import EXPORTERS
+
+    if name != "table":
+        EXPORTERS[name]
+
+
+def _known_baseline(name: str | None, cases: "Sequence[Case]") -> None:
+    from attnbench.core.registry import did_you_mean
+
+    names = dict.fromkeys(case.name for case in cases)
+    if name is not None and name not in names:
+        raise UsageError(f"--baseline {name!r} is not among what is measured: {', '.join(names)}."
+                         f"{did_you_mean(name, names)}")  # fmt: skip
+
+
+def _outputs(paths: Sequence[Path]) -> tuple[Path | None, list[Path]]:
+    """The file that records are appended to as they come, if one was named, and those that are written at the end."""
+    from attnbench.report.exporters import check_writable
+
+    for path in paths:
+        check_writable(path)
+    stores = [path for path in paths if path.suffix == ".jsonl"]
+    exports = [path for path in paths if path.suffix != ".jsonl"]
+    if len(stores) > 1:
+        raise UsageError(f"records go to one .jsonl file, not to both {stores[0]} and {stores[1]}.")
+    return stores[0] if stores else None, exports
+
+
+def _fresh(folder: Path) -> Path:
+    """A name in the folder that no earlier run has taken."""
+    stem = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    names = (folder / f"{stem}{suffix}.jsonl" for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
+    return next(path for path in names if not path.exists())
+
+
+def _measure(
+    cases: "Sequence[Case]",
+    channel: "Channel",
+    options: "Options",
+    records_to: Path | None,
+    timeout: float,
+    quiet: bool,
+) -> "tuple[Store | None, list[Record], bool]":
+    """Where the records are, the records, and whether all are there: Ctrl-C drops only the case under way."""
+    from attnbench.core.store import Store
+    from attnbench.engine.session import on_device, resolved
+    from attnbench.engine.session import run as measured
+    from attnbench.report.screen import watched
+
+    store = None
+    records: list[Record] = []
+    try:
+        with watched(new_console(), len(cases), quiet=quiet) as screen:
+            ready = resolved(on_device(cases, channel, options), channel, timeout)
+            store = Store(records_to or _fresh(Path("results")))
+            for name, case in zip([case.name for case in cases], ready, strict=True):
+                screen.starting(name)
+                for record in measured([case], channel, options, store, timeout):
+                    records.append(record)
+                    screen.add(record)
+    except KeyboardInterrupt:
+        return store, records, False
+    return store, records, True
+
+
+def _print(records: "Sequence[Record]", format_: str, baseline: str | None) -> None:
+    from attnbench.report.exporters import EXPORTERS
+    from attnbench.report.table import render
+
+    if not records:
+        return
+    if format_ != "table":
+        typer.echo(EXPORTERS[format_](records, baseline), nl=False)
+        return
+    console = new_console()
+    console.print(render(records, console.width, baseline=baseline))
+
+
+def _write(records: "Sequence[Record]", exports: Sequence[Path], baseline: str | None) -> None:
+    from attnbench.report.exporters import export
+
+    for path in exports if records else ():
+        export(records, path, baseline)
+
+
+def _farewell(records: "Sequence[Record]", stores: Sequence[Path], exports: Sequence[Path], finished: bool) -> int:
+    """Say where the records are; the exit code."""
+    if records:
+        where = ", ".join(map(str, [*stores, *exports]))
+        typer.echo(f"{len(records)} record{'s' if len(records) > 1 else ''} in {where}", err=True)
+    if finished:
+        return 0
+    typer.echo("attnbench: interrupted; what was measured is kept.", err=True)
+    return INTERRUPTED

@@ -1,0 +1,32 @@
+"""What commands share of a terminal: the console they draw on, and the files of records they read."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from attnbench.core.record import Record
+
+__all__ = ["CANNOT_JUDGE", "INTERRUPTED", "USAGE", "loaded", "new_console"]
+
+# Exit codes; 0 is done, and 1 a regression or a false claim.
+USAGE, CANNOT_JUDGE, INTERRUPTED = 2, 3, 130
+
+
+def new_console() -> "Console":
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=False)
+
+
+def loaded(path: Path) -> "tuple[Record, ...]":
+    """The records of a file; lines that are none are named on standard error."""
+    from attnbench.core.store import load
+
+    loaded = load(path)
+    for sentence in loaded.set_aside:
+        typer.echo(f"{path}: {sentence}", err=True)
+    return loaded.records
