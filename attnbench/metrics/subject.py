@@ -72,8 +72,9 @@ class Subject:
 
     def forward_backward(self) -> Any:
         """One forward, and the gradients of all parameters and floating inputs for a gradient of ones."""
-        output = self.module(*self.inputs)
-        self.backward(output)
+        with self.constants():
+            output = self.module(*self.inputs)
+            self.backward(output)
         return output
 
     def backward(self, output: Any) -> None:
