@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 __all__ = ["SPARE", "Polynomial", "fit_exact", "fit_tail"]
 
@@ -94,8 +95,8 @@ def _divided_differences(xs: list[int], ys: list[Fraction]) -> list[Fraction]:
     """The coefficients of Newton's form; that of order k vanishes from the degree on."""
     column, newton = list(ys), [ys[0]]
     for order in range(1, len(xs)):
-        column = [(after - before) / (xs[i + order] - xs[i])
-                  for i, (before, after) in enumerate(zip(column, column[1:], strict=False))]  # fmt: skip
+        steps = [xs[i + order] - xs[i] for i in range(len(xs) - order)]
+        column = [(after - before) / step for (before, after), step in zip(pairwise(column), steps, strict=True)]
         newton.append(column[0])
     return newton
 
