@@ -31,14 +31,15 @@ __all__ = ["Count", "dispatch_count"]
 class Count:
     """What one step of the whole batch computes.
 
-    `by_op` are the forward's MACs under the names that the module called (`linear`, `einsum`), `by_module` those of
-    each module with its children (`""` is the whole). `masked` are MACs that a causal flag makes useless. `elementwise`
-    counts output elements, `reductions` input elements, `fft_flops` FLOPs. `backward` is the mathematics of the
-    gradients, `recomputed` what checkpoints and fused kernels compute again. `uncounted` names every operator that
-    nobody knows, with its calls.
+    `by_op` are the forward's MACs under the names that the module called (`linear`, `einsum`), `by_kernel` under those
+    of the dispatcher (`aten.addmm`), `by_module` those of each module with its children (`""` is the whole). `masked`
+    are MACs that a causal flag makes useless. `elementwise` counts output elements, `reductions` input elements,
+    `fft_flops` FLOPs; these are the forward's. `backward` is the mathematics of the gradients, `recomputed` what
+    checkpoints and fused kernels compute again. `uncounted` names every operator that nobody knows, with its calls.
     """
 
     by_op: Counter[str] = field(default_factory=Counter)
+    by_kernel: Counter[str] = field(default_factory=Counter)
     by_module: Counter[str] = field(default_factory=Counter)
     masked: int = 0
     elementwise: int = 0
@@ -54,8 +55,8 @@ class Count:
         return sum(self.by_op.values())
 
 
-def dispatch_count(subject: Subject) -> Count:
-    """Count one step of the subject, wherever it lives: in mode `fwd_bwd` the backward too.
+def dispatch_count(subject: Subject, *, backward: bool = False) -> Count:
+    """Count one forward of the subject, wherever it lives, and on request the backward behind it.
 
     Raises:
         Exception: whatever the module raises where it cannot run.
@@ -65,7 +66,7 @@ def dispatch_count(subject: Subject) -> Count:
     products = Products()
     calls = _Calls(count)
     with quiet(), modules, calls, _Operators(count, modules, calls, products):
-        if subject.case.mode == "fwd_bwd":
+        if backward:
             subject.forward_backward()
         else:
             subject.forward()
@@ -200,11 +201,9 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._contraction(func, CONTRACTIONS[name], args, kwargs, out)
         elif kind_of(func) == "unknown":
             self._count.uncounted[str(func.overloadpacket)] += 1
-        if _in_backward():
-            return
         tensors = tensors_of(args, kwargs)
-        self._products.see(name, args, tensors, out, self._teller(name), views=_is_view(func, tensors, out))
-        if self._calls.name != "scaled_dot_product_attention":
+        self._products.see(name, args, tensors, out, self._teller(func), views=_is_view(func, tensors, out))
+        if not _in_backward() and self._calls.name != "scaled_dot_product_attention":
             self._other_work(func, args, tensors, out)
 
     def _contraction(self, func: Any, formula: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -213,23 +212,29 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         except (Uncountable, IndexError):
             self._count.uncounted[str(func.overloadpacket)] += 1
             return
-        if not _in_backward():
-            self._teller(packet_name(func))(work.macs)
-        elif torch.is_grad_enabled():  # a checkpoint that runs its forward again
-            self._count.recomputed += work.macs
-        else:
-            self._count.backward += work.macs
-            self._count.recomputed += work.recomputed
+        self._teller(func, _COMPLEX if tensors_of(out)[0].dtype.is_complex else "")(work.macs)
+        self._count.recomputed += work.recomputed
 
-    def _teller(self, name: str) -> Callable[[int], None]:
+    def _teller(self, func: Any, kernel: str = "") -> Callable[[int], None]:
         """Whom to tell of a contraction that happens here, also when it is known only later."""
-        label, paths = self._calls.name or name, self._modules.active
+        if _in_backward():
+            # A backward that records gradients is a checkpoint running its forward again.
+            return self._recomputed if torch.is_grad_enabled() else self._backward
+        label, paths = self._calls.name or _kernel_name(func).removeprefix("aten."), self._modules.active
+        kernel = kernel or _kernel_name(func)
 
-        def tell(macs: int) -> None:
+        def forward(macs: int) -> None:
             self._count.by_op[label] += macs
+            self._count.by_kernel[kernel] += macs
             self._count.by_module.update(dict.fromkeys(paths, macs))
 
-        return tell
+        return forward
+
+    def _backward(self, macs: int) -> None:
+        self._count.backward += macs
+
+    def _recomputed(self, macs: int) -> None:
+        self._count.recomputed += macs
 
     def _other_work(self, func: Any, args: Sequence[Any], tensors: Sequence[Tensor], out: Any) -> None:
         match kind_of(func):
@@ -244,10 +249,18 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = str(func)
         out = func(*args, **kwargs)
         if name in CONTRACTIONS:
-            self._teller(name)(CONTRACTIONS[name](args, kwargs, out).macs)
+            self._teller(func)(CONTRACTIONS[name](args, kwargs, out).macs)
         else:
             self._count.uncounted[name] += 1
         return out
+
+
+# A kernel on complex numbers does four times the work of the same kernel on real ones, which not every counter knows.
+_COMPLEX = "a product of complex numbers"
+
+
+def _kernel_name(func: Any) -> str:
+    return str(getattr(func, "overloadpacket", func))
 
 
 def _is_view(func: Any, tensors: Sequence[Tensor], out: Any) -> bool:
