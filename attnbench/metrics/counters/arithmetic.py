@@ -111,9 +111,9 @@ def _flash(args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> Work:
     return Work(batch * heads * length * key.shape[1] * (width + value.shape[-1]))
 
 
-def _flex(args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> Work:
-    """flex_attention, dense: what its block mask skips is not known from shapes."""
-    return _attention(args, kwargs, out)
+def _flex_backward(args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> Work:
+    """As any fused attention's; the query, key and value stand first."""
+    return _attention_backward((None, *args), kwargs, out)
 
 
 def _trilinear(args: Sequence[Any], kwargs: Mapping[str, Any], out: Tensor) -> Work:
@@ -127,7 +127,9 @@ def _trilinear(args: Sequence[Any], kwargs: Mapping[str, Any], out: Tensor) -> W
 
 
 def _distances(args: Sequence[Any], kwargs: Mapping[str, Any], out: Tensor) -> Work:
-    """Euclidean distances of all pairs by |x|^2 - 2xy + |y|^2: the products of all pairs."""
+    """Euclidean distances of all pairs are |x|^2 - 2xy + |y|^2: the products of all pairs. Other norms have none."""
+    if len(args) > 2 and args[2] != 2:
+        raise Uncountable
     return Work(out.numel() * args[0].shape[-1])
 
 
@@ -184,9 +186,10 @@ _BY_NAME: Mapping[str, Formula] = {
     _SDPA: _attention,
     " ".join(f"{name}_backward" for name in _SDPA.split()): _attention_backward,
     "_flash_attention_forward": _flash,
-    "flex_attention": _flex,
+    "flex_attention": _attention,  # dense: what its block mask skips does not follow from shapes
+    "flex_attention_backward": _flex_backward,
     "_trilinear": _trilinear,
-    "_euclidean_dist": _distances,
+    "_euclidean_dist _cdist_forward": _distances,
     "mkldnn_rnn_layer": _rnn_layer,
     "mkldnn_rnn_layer_backward": _rnn_layer_backward,
     "_cudnn_rnn": _cudnn_rnn,

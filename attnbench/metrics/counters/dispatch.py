@@ -200,7 +200,7 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name in CONTRACTIONS:
             self._contraction(func, CONTRACTIONS[name], args, kwargs, out)
         elif kind_of(func) == "unknown":
-            self._count.uncounted[str(func.overloadpacket)] += 1
+            self._count.uncounted[_kernel_name(func)] += 1
         tensors = tensors_of(args, kwargs)
         self._products.see(name, args, tensors, out, self._teller(func), views=_is_view(func, tensors, out))
         if not _in_backward() and self._calls.name != "scaled_dot_product_attention":
@@ -210,7 +210,7 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         try:
             work: Work = formula(args, kwargs, out)
         except (Uncountable, IndexError):
-            self._count.uncounted[str(func.overloadpacket)] += 1
+            self._count.uncounted[_kernel_name(func)] += 1
             return
         self._teller(func, _COMPLEX if tensors_of(out)[0].dtype.is_complex else "")(work.macs)
         self._count.recomputed += work.recomputed
@@ -249,7 +249,7 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = str(func)
         out = func(*args, **kwargs)
         if name in CONTRACTIONS:
-            self._teller(func)(CONTRACTIONS[name](args, kwargs, out).macs)
+            self._contraction(func, CONTRACTIONS[name], args, kwargs, out)
         else:
             self._count.uncounted[name] += 1
         return out

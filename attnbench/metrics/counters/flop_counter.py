@@ -14,7 +14,8 @@ def torch_macs_by_kernel(subject: Subject) -> Counter[str]:
     """What torch's own counter says of the forward, by operator; its FLOPs are two for each multiply-accumulate."""
     with quiet(), FlopCounterMode(display=False) as counter:
         subject.forward()
-    return Counter({str(kernel): int(flops) // 2 for kernel, flops in counter.get_flop_counts()["Global"].items()})
+    flops = counter.get_flop_counts().get("Global", {})
+    return Counter({str(kernel): int(number) // 2 for kernel, number in flops.items()})
 
 
 def torch_macs(subject: Subject) -> int:
