@@ -7,6 +7,7 @@ import typer
 
 from attnbench import __version__
 from attnbench.commands.catalogue import list_, show
+from attnbench.commands.fit import fit
 from attnbench.commands.records import check, export
 from attnbench.commands.run import run
 from attnbench.commands.terminal import CANNOT_JUDGE, INTERRUPTED, USAGE
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command()(run)
 app.command(name="list")(list_)
 app.command()(show)
+app.command()(fit)
 app.command()(export)
 app.command()(check)
 

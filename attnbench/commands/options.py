@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from typer import Option
+from typer import Argument, Option
 
 from attnbench.core.errors import UsageError
 
 Many = list[str] | None
 
+Targets = Annotated[Many, Argument(metavar="TARGET...", help="self_attn, my_attn.py:MyAttn, vgg16, vgg16+se ...")]
 Module = Annotated[Many, Option("--module", "-m", help="self_attn, my_attn.py:MyAttn, package.mod:Class")]
 Network = Annotated[Many, Option("--network", "-n", help="vgg16, or vgg16+ATTENTION")]
 Attn = Annotated[Many, Option(help="Put this attention into the network.")]
@@ -43,6 +44,17 @@ Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress, and nothing o
 def listed(values: Sequence[str] | None) -> list[str]:
     """Lists are comma-separated, repeated, or both."""
     return [part.strip() for value in values or () for part in value.split(",") if part.strip()]
+
+
+def by_kind(targets: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Modules and networks apart: a network is one that is built in, or has an attention in it (`vgg16+se`)."""
+    from attnbench.targets.catalogue import by_name
+
+    known = by_name()
+    networks = [
+        text for text in targets if "+" in text.rpartition("/")[2] or (text in known and known[text].kind == "network")
+    ]
+    return [text for text in targets if text not in networks], networks
 
 
 def fraction(text: str) -> float:

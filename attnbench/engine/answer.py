@@ -1,7 +1,7 @@
 """Answers requests about Cases with a stream of plain events: the same in a worker process and inline.
 
-Requests are `hello` (which device, is it there), `resolve` (find the layout and the heads) and `measure`. Events are
-dictionaries of JSON values, so that they can cross a pipe; the last one is always `done` or `usage`.
+Requests are `hello` (which device, is it there), `free` (its memory), `resolve` (find the layout and the heads) and
+`measure`. Events are dictionaries of JSON values, so that they can cross a pipe; the last is always `done` or `usage`.
 """
 
 import math
@@ -16,7 +16,7 @@ from attnbench.core.errors import CaseError, UsageError, first_line, named
 from attnbench.core.record import Note
 from attnbench.engine.channels import Event
 from attnbench.engine.measure import measure
-from attnbench.metrics.hardware import best_device, environment
+from attnbench.metrics.hardware import best_device, environment, free_bytes
 from attnbench.metrics.metric import Finding, Options
 from attnbench.targets.resolve import resolve
 
@@ -26,7 +26,7 @@ __all__ = ["answer"]
 def answer(request: Event) -> Iterator[Event]:
     """The events that answer one request; nothing is raised but what ends the process anyway."""
     try:
-        yield from {"hello": _hello, "resolve": _resolve, "measure": _measure}[request["do"]](request)
+        yield from {"hello": _hello, "resolve": _resolve, "measure": _measure, "free": _free}[request["do"]](request)
     except UsageError as error:
         yield {"event": "usage", "text": str(error)}
     except CaseError as error:
@@ -65,6 +65,10 @@ def _require_cuda(device: str) -> None:
     index = int(device.partition(":")[2] or 0)
     if index >= torch.cuda.device_count():
         raise UsageError(f"--device {device}: there are only {torch.cuda.device_count()} CUDA devices, from cuda:0.")
+
+
+def _free(request: Event) -> Iterator[Event]:
+    yield {"event": "free", "bytes": free_bytes(request["device"])}
 
 
 def _resolve(request: Event) -> Iterator[Event]:
