@@ -8,6 +8,7 @@ from attnbench.core.case import Case
 from attnbench.core.errors import IncorrectError, OutOfMemoryError, named
 from attnbench.core.record import SECTIONS, Note, Reading
 from attnbench.core.units import human_bytes
+from attnbench.engine.extrapolate import extrapolated, is_small
 from attnbench.metrics.hardware import free_bytes, release_memory
 from attnbench.metrics.metric import Declared, Finding, Options, chosen, known
 from attnbench.metrics.subject import Subject, tensors_in
@@ -27,7 +28,6 @@ def measure(case: Case, options: Options) -> Iterator[Finding]:
         CaseError: the case does not fit, does not run, or gives something that is not a number; what was yielded
             before holds all the same.
     """
-    release_memory()
     wanted = _with_prediction(chosen(options.metrics))
     yield _not_measured(wanted)
     uncountable = yield from _without_data(case, wanted, options)
@@ -38,6 +38,7 @@ def measure(case: Case, options: Options) -> Iterator[Finding]:
         yield finding
     live = [each for each in wanted if each.on == "device"]
     if live or uncountable:
+        release_memory()  # not before the counting, which needs none and takes less time than this
         _guard(case, predicted)
         subject = _ready(case)
         yield from subject.notes
@@ -51,11 +52,10 @@ def _with_prediction(wanted: list[Declared]) -> list[Declared]:
     return [each for each in known().values() if each in wanted or (live and each.on == "fake")]
 
 
-def _without_data(
-    case: Case, wanted: Sequence[Declared], options: Options
-) -> Generator[Finding, None, list[Declared]]:
-    """Count on the meta device; the instruments that it cannot serve are returned, to be used on the device."""
+def _without_data(case: Case, wanted: Sequence[Declared], options: Options) -> Generator[Finding, None, list[Declared]]:
+    """Count on the meta device, or on small real tensors; instruments that neither serves are left for the device."""
     counters = [each for each in wanted if each.on == "meta"]
+    alone = not any(each.on == "device" for each in wanted)  # then nobody else will tell how it was built
     if not counters:
         return []
     try:
@@ -63,12 +63,38 @@ def _without_data(
         subject.forward()
     except Exception as error:  # foreign code: what meta cannot run, the device may
         yield Note("counted_live", f"{case.name} cannot run without data ({named(error)}): counted on real tensors")
-        return counters
-    if not any(each.on == "device" for each in wanted):
+        return (yield from _with_data(case, counters, options, alone))
+    if alone:
         yield from subject.notes
     for each in counters:
         yield from each.load()(subject, options)
+    yield Reading("static.counted_on", "meta")
     return []
+
+
+def _with_data(
+    case: Case, counters: list[Declared], options: Options, alone: bool
+) -> Generator[Finding, None, list[Declared]]:
+    """Count on the CPU: a small Case as it is, a large one from small sizes; what cannot run there is returned."""
+
+    def count(small: Case) -> list[Finding]:
+        subject = build(small.with_(device="cpu"), "cpu")
+        subject.forward()  # an instrument survives what the module raises; here it must be known
+        notes = subject.notes if alone else ()
+        return [*notes, *(finding for each in counters for finding in each.load()(subject, options))]
+
+    ran = True
+    if is_small(case):
+        try:
+            yield from count(case)
+            yield Reading("static.counted_on", "device")
+        except Exception:  # it may need a GPU, or be broken: the device tells
+            ran = False
+    else:
+        ran = yield from extrapolated(case, count)
+    if not ran:
+        yield Reading("static.counted_on", "device")
+    return [] if ran else counters
 
 
 def _predicted(case: Case, wanted: Sequence[Declared], options: Options) -> Iterator[Finding]:
@@ -111,5 +137,3 @@ def _not_measured(wanted: Sequence[Declared]) -> Note:
         left = [] if section in covered else [name for name in fields if f"{section}.{name}" not in covered]
         missing += [section] if left == list(fields) else [f"{section}.{name}" for name in left]
     return Note("not_measured", f"not asked for, or no instrument: {', '.join([*missing, 'kernels'])}")
-
-

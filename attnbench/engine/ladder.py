@@ -1,0 +1,54 @@
+"""One target at a ladder of sizes: resolved once, then counted or timed at each side."""
+
+from collections.abc import Sequence
+
+from attnbench.core.case import Case
+from attnbench.core.errors import UsageError
+from attnbench.core.record import Record
+from attnbench.engine.channels import Channel
+from attnbench.engine.session import measured, resolved
+from attnbench.metrics.metric import Options
+
+__all__ = ["LATTICE", "SIDES", "SMALL", "TIMED", "at_side", "climbed", "rooted"]
+
+# Seven sides prove a polynomial of the fourth degree with two spare points; the powers of two tell N log N, and the
+# last three are large enough for an exponent. Multiples of 32 suit networks that halve their map five times.
+SIDES = (32, 64, 96, 128, 160, 192, 224, 256, 512, 1024)
+# Windows of 7 and 12 pad at those sides and fit into these: 672 = 2^5 * 3 * 7.
+LATTICE = tuple(672 * k for k in range(1, 8))
+# What has to run on real tensors runs at these; a network's images are larger than a module's maps.
+SMALL = {"module": (8, 12, 16, 20, 24, 28, 32), "network": (32, 64, 96, 128, 160, 192, 224)}
+# The first is as good as empty: its latency is the fixed cost of a step.
+TIMED = {"module": (4, 16, 24, 32, 48, 64, 96), "network": (32, 64, 96, 128, 160, 192, 224)}
+
+
+def at_side(case: Case, side: int) -> Case:
+    """The Case on a square map, or image, of that side."""
+    tokens = side * side if case.kind == "module" else None
+    return case.with_(height=side, width=side, tokens=tokens)
+
+
+def rooted(case: Case, channel: Channel, sides: Sequence[int], timeout: float | None = None) -> Case:
+    """The Case with its layout and heads said, at the first side that it can be built at.
+
+    Raises:
+        UsageError: the target is not there, or it can be built at none; the message is that of the first side.
+    """
+    refusal: UsageError | None = None
+    for side in sides:
+        try:
+            (answer,) = resolved([at_side(case, side)], channel, timeout)
+        except UsageError as error:
+            refusal = refusal or error
+        else:
+            assert isinstance(answer, Case)  # a Case that cannot be built is a UsageError where it is alone
+            return answer
+    assert refusal is not None
+    raise refusal
+
+
+def climbed(
+    case: Case, channel: Channel, sides: Sequence[int], options: Options, timeout: float | None = None
+) -> list[Record]:
+    """The records of a rooted Case at each side."""
+    return [measured(at_side(case, side), channel, options, timeout) for side in sides]
