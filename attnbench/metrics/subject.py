@@ -100,7 +100,9 @@ def _gradients(output: Any, wanted: list[Tensor]) -> None:
     root = next((tensor for tensor in tensors_in(output) if tensor.requires_grad), None)
     if root is None:
         raise UnsupportedError("the output does not depend on anything with a gradient; use --mode fwd")
-    torch.autograd.grad(root, wanted, torch.ones_like(root), allow_unused=True)
+    root.backward(torch.ones_like(root))  # and not autograd.grad, which a re-entrant checkpoint refuses
+    for tensor in wanted:
+        tensor.grad = None
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

@@ -136,8 +136,11 @@ class _Calls(TorchFunctionMode):
             self.name = before
 
     def _attention(self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if (args[2] if len(args) > 2 else kwargs.get("is_causal", False)) and not _in_backward():
-            self._count.masked += _masked(query, key, value)
+        if not _in_backward():
+            causal = args[2] if len(args) > 2 else kwargs.get("is_causal", False)
+            self._count.masked += _masked(query, key, value) if causal else 0
+            # One softmax over the scores, whatever kernel makes it.
+            self._count.reductions += query.shape[:-1].numel() * key.shape[-2]
         with self._named("scaled_dot_product_attention"):
             return _SDPA(query, key, value, *args, **kwargs)
 
