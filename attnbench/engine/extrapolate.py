@@ -21,14 +21,16 @@ __all__ = ["Count", "extrapolated", "is_small"]
 # Readings and notes of one Case, counted on real tensors; whatever the module raises is raised.
 Count = Callable[[Case], Sequence[Finding]]
 
-_SIZES = 7
 # No larger input is counted on real tensors: tokens of a module, pixels of a network's image.
-_MOST = {"module": 4096, "network": 224 * 224}
+_MOST = {"module": 66 * 66, "network": 320 * 320}
 _SMALL = {"module": 1024, "network": 256 * 256}
 # Sides, or lengths, go up in such steps: the first suits most; the others suit windows, blocks and halvings, in which a
-# cost is a polynomial only on a lattice. Sizes smaller than the least of them take shapes that no one means.
-_STEPS = {"side": (4, 8, 7, 6, 5, 3, 2, 1), "tokens": (16, 64, 128, 32, 24, 7, 1), "image": (32, 16, 14, 8, 4)}
+# cost is a polynomial only on a lattice. Sizes below the least of them take shapes that no one means.
+_STEPS = {"side": (4, 8, 7, 6, 5, 3, 2), "tokens": (16, 64, 49), "image": (32, 16, 14)}
 _LEAST = {"side": 3, "tokens": 8, "image": 32}
+# The sizes lie far apart: close together, a logarithm is a constant to the eye, and a threshold is not met.
+_MULTIPLES = {"side": (1, 2, 3, 4, 5, 6, 8), "tokens": (1, 2, 3, 5, 8, 12, 16), "image": (1, 2, 3, 4, 5, 6, 7)}
+_LEAST_RATIO = 4
 _MOST_NOTES = 3
 
 
@@ -121,9 +123,12 @@ def _line(symbol: str, cases: Mapping[int, Case], at: int) -> Iterator[_Line]:
 def _progressions(size: int, what: str) -> Iterator[list[int]]:
     """Seven sizes that leave the same remainder as `size`, for each step: on these a window pads as it does there."""
     for step in _STEPS[what]:
+        spacing = step * -(-_LEAST[what] // step)
         first = size % step
         first += step * -(-max(0, _LEAST[what] - first) // step)
-        yield [first + step * k for k in range(_SIZES)]
+        sizes = [first + spacing * (multiple - 1) for multiple in _MULTIPLES[what]]
+        if sizes[-1] >= _LEAST_RATIO * sizes[0]:
+            yield sizes
 
 
 def _on_map(case: Case, height: int, width: int) -> Case:
@@ -199,6 +204,6 @@ def _said(line: _Line, counts: Mapping[int, Sequence[Finding]]) -> Note:
     fit = _fit({x: _value(findings, "static.macs") for x, findings in counts.items()})
     assert fit is not None
     sizes = f"{line.symbol} = {min(line.cases)} to {max(line.cases)}"
-    return Note("extrapolated", f"counted at {_SIZES} sizes on real tensors, {sizes}, and extrapolated to "
+    return Note("extrapolated", f"counted at {len(line.cases)} sizes on real tensors, {sizes}, and extrapolated to "
                                 f"{line.symbol} = {line.at}: its MACs are {fit.text(line.symbol)} exactly, which "
                                 f"{fit.spare} spare sizes confirm")  # fmt: skip
