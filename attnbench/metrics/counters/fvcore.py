@@ -3,30 +3,49 @@
 from collections import Counter
 
 import torch
+from torch import Tensor
 
-from attnbench.metrics.counters.handles import HANDLES, HARMLESS
+from attnbench.metrics.counters.handles import HANDLES, UNSURE
+from attnbench.metrics.counters.harmless import HARMLESS
 from attnbench.metrics.counters.quiet import quiet
-from attnbench.metrics.counters.tracing import TraceableConvolutions
+from attnbench.metrics.counters.tracing import Rooted, Traceable, compiled_parts_as_written, without_hooks
 from attnbench.metrics.subject import Subject
 
 __all__ = ["fvcore_macs"]
 
-_PLAIN = {"_convolution": "convolution", "_convolution_mode": "convolution"}
+# What a person calls an operator, where it has a name of its own in a trace.
+_NAMES = {"_convolution": "convolution", "_convolution_mode": "convolution",
+          "_scaled_dot_product_flash_attention_for_cpu": "scaled_dot_product_attention"}  # fmt: skip
 
 
 def fvcore_macs(subject: Subject) -> tuple[Counter[str], Counter[str]]:
     """MACs by operator from a trace of the forward, and the operators that nobody counted with their calls.
 
     The world is closed: an operator that has no handle and is not known to be harmless is named, never passed over.
+    The module is left as it was, and so is torch, whether or not the trace succeeds.
+
+    Raises:
+        Exception: whatever the module raises, or the tracer where it cannot record the forward.
     """
+    module = subject.module
+    with quiet(), compiled_parts_as_written(module), without_hooks(module), torch.no_grad(), subject.constants():
+        return _traced(subject)
+
+
+def _traced(subject: Subject) -> tuple[Counter[str], Counter[str]]:
     from fvcore.nn import FlopCountAnalysis
 
-    with quiet(), torch.no_grad(), subject.constants(), TraceableConvolutions(subject.where == "meta"):
-        analysis = FlopCountAnalysis(subject.module, subject.inputs)
+    with Traceable(subject.where == "meta") as traceable:
+        root = Rooted(subject.module, subject.inputs, traceable.kept)
+        analysis = FlopCountAnalysis(root, tuple(each for each in subject.inputs if isinstance(each, Tensor)))
         analysis.clear_op_handles().set_op_handle(**HANDLES)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-        by_op: Counter[str] = Counter()
-        for name, macs in analysis.by_operator().items():
-            by_op[_PLAIN.get(name, name)] += int(macs)
-        missed = Counter({name: calls for name, calls in analysis.unsupported_ops().items() if name not in HARMLESS})
+        found = analysis.by_operator()
+    by_op: Counter[str] = Counter()
+    missed = Counter({name: calls for name, calls in analysis.unsupported_ops().items() if name not in HARMLESS})
+    for name, figure in found.items():
+        if name.startswith(UNSURE):
+            missed[name.removeprefix(UNSURE)] += int(figure)
+        else:
+            by_op[_NAMES.get(name, name.rstrip("_"))] += int(figure)
     return +by_op, missed

@@ -1,198 +1,217 @@
-"""What fvcore must be told: multiply-accumulates of each traced operator from its shapes, and which have none."""
+"""What fvcore must be told: multiply-accumulates of each traced operator, from its shapes."""
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["HANDLES", "HARMLESS", "einsum_macs"]
+from attnbench.metrics.counters.einsum import einsum_macs
+from attnbench.metrics.counters.summed import sum_of_product
+from attnbench.metrics.counters.traced_values import Handle, Value, ints, is_tensor, shape, tensors
 
-# A traced value; its type is torch._C.Value, which torch does not export for type checkers.
-Value = Any
-Handle = Callable[[Sequence[Value], Sequence[Value]], int]
+__all__ = ["HANDLES", "UNSURE"]
 
-
-def _shape(value: Value) -> list[int]:
-    """Sizes of a traced tensor; an operand without known sizes raises, so that nothing is counted by guess."""
-    sizes = value.type().sizes()
-    if sizes is None:
-        raise ValueError(f"the trace does not know the shape of {value.debugName()}")
-    return list(sizes)
+# Before the name of an operator whose work the trace does not tell: fvcore has no other way to name it.
+UNSURE = "?"
 
 
 def _contraction(operand: int, *dims: int) -> Handle:
     """Output elements times the summed sizes, which stand at `dims` of the given operand."""
 
     def handle(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
-        shape = _shape(inputs[operand])
-        return math.prod(_shape(outputs[0])) * math.prod(shape[dim] for dim in dims)
+        sizes = shape(inputs[operand])
+        return math.prod(shape(outputs[0])) * math.prod(sizes[dim] for dim in dims)
 
     return handle
 
 
 def _convolution(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
     """Each output element sums the filter's taps; zero-padded taps count. Transposed: each input element spreads."""
-    transposed = bool(inputs[6].toIValue())
-    over = _shape(inputs[0]) if transposed else _shape(outputs[0])
-    return math.prod(over) * math.prod(_shape(inputs[1])[1:])
+    return (_spread if bool(inputs[6].toIValue()) else _taps)(inputs, outputs)
 
 
-def _convolution_mode(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
-    return math.prod(_shape(outputs[0])) * math.prod(_shape(inputs[1])[1:])
+def _taps(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
+    return math.prod(shape(outputs[0])) * math.prod(shape(inputs[1])[1:])
 
 
-def _sdpa(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
+def _spread(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
+    return math.prod(shape(inputs[0])) * math.prod(shape(inputs[1])[1:])
+
+
+def _attention(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
     """The two products of attention: (..., L, E) x (..., S, E) x (..., S, Ev). Masks count dense."""
-    query, key, value = (_shape(operand) for operand in inputs[:3])
+    query, key, value = (shape(operand) for operand in inputs[:3])
     return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
+def _attention_by_token(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
+    """The kernels beneath, whose heads stand behind the tokens: (B, L, H, E) x (B, S, H, E) x (B, S, H, Ev)."""
+    if any(is_tensor(value) for value in inputs[3:6]):
+        raise ValueError("an additive mask or packed sequences: their lengths are values")
+    query, key, value = (shape(operand) for operand in inputs[:3])
+    return math.prod(query[:-1]) * key[-3] * (query[-1] + value[-1])
+
+
+def _multi_head_attention(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
+    """nn.MultiheadAttention's fused path over (B, L, C) and (B, S, C)."""
+    (batch, tokens, channels), (_, keys, _) = shape(inputs[0]), shape(inputs[1])
+    return batch * channels * (2 * tokens * channels + 2 * keys * channels + 2 * tokens * keys)
+
+
+def _encoder_layer(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
+    """nn.TransformerEncoderLayer's fused path over (B, N, C): the attention, and two layers of each token."""
+    batch, tokens, channels = shape(inputs[0])
+    weights = sum(math.prod(shape(inputs[place])) for place in (3, 5, 14, 16))
+    return batch * tokens * (weights + 2 * tokens * channels)
+
+
+def _recurrent(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
+    """LSTM, GRU, RNN over (T, B, C), or packed (T * B, C): a token meets the matrices of all layers and directions."""
+    parameters = tensors(next(value for value in reversed(inputs) if value.node().kind() == "prim::ListConstruct"))
+    shapes = [shape(parameter) for parameter in parameters]
+    return math.prod(shape(inputs[0])[:-1]) * sum(math.prod(each) for each in shapes if len(each) == 2)
+
+
+def _cell(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
+    matrices = sum(math.prod(shape(matrix)) for matrix in inputs[2:4])
+    return math.prod(shape(inputs[0])[:-1]) * matrices
+
+
+def _bilinear(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
+    """(..., I) x (O, I, J) x (..., J): the weights meet the first input, what comes out meets the second."""
+    output, (_, first, second) = math.prod(shape(outputs[0])), shape(inputs[2])
+    return output * second * (first + 1)
+
+
+def _chain(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
+    """The cheapest order of a product of matrices, which torch looks for; vectors may stand at its ends."""
+    shapes = [shape(matrix) for matrix in tensors(inputs[0])]
+    first = [1, *shapes[0]] if len(shapes[0]) == 1 else shapes[0]
+    last = [*shapes[-1], 1] if len(shapes[-1]) == 1 else shapes[-1]
+    sizes = [first[0], *(each[0] for each in (first, *shapes[1:-1], last)[1:]), last[1]]
+    return _cheapest(tuple(sizes))
+
+
+def _cheapest(sizes: tuple[int, ...]) -> int:
+    """Cormen et al., Introduction to Algorithms, 15.2: the best place for the last product."""
+    costs: dict[tuple[int, int], int] = {(start, start + 1): 0 for start in range(len(sizes) - 1)}
+    for length in range(2, len(sizes)):
+        for start in range(len(sizes) - length):
+            stop = start + length
+            costs[start, stop] = min(
+                costs[start, middle] + costs[middle, stop] + sizes[start] * sizes[middle] * sizes[stop]
+                for middle in range(start + 1, stop)
+            )
+    return costs[0, len(sizes) - 1]
+
+
+def _pairs(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
+    """Each pair of vectors along an axis: as many products as the two spread over each other have elements."""
+    left, right = shape(inputs[0]), shape(inputs[1])
+    width = max(len(left), len(right))
+    both = zip([1] * (width - len(left)) + left, [1] * (width - len(right)) + right, strict=True)
+    return math.prod(a if b == 1 else b for a, b in both)
+
+
 def _tensordot(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
-    left, right, output = _shape(inputs[0]), _shape(inputs[1]), math.prod(_shape(outputs[0]))
+    left, right, output = shape(inputs[0]), shape(inputs[1]), math.prod(shape(outputs[0]))
     # Both operands hold the summed sizes once: left * right = output * summed².
-    return output * math.isqrt(math.prod(left) * math.prod(right) // output)
-
-
-def _sum_of_product(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
-    """A `sum`, `mean` or `cumsum` over an explicit product is a contraction when both factors vary along it.
-
-    A map times a gate of one value a channel, pooled over the positions, is not: the gate could stand outside the sum.
-    Nor is a product that is also used for itself: a gated map that goes on, and is pooled besides.
-    """
-    product = inputs[0].node()
-    if product.kind() not in ("aten::mul", "aten::mul_") or len(inputs[0].uses()) > 1:
-        return 0
-    factors = list(product.inputs())
-    if not all(_is_tensor(factor) for factor in factors):
-        return 0
-    left, right = (_aligned(_shape(factor), len(_shape(inputs[0]))) for factor in factors)
-    summed = _summed_dims(inputs, len(left))
-    return math.prod(_shape(inputs[0])) if any(left[dim] > 1 and right[dim] > 1 for dim in summed) else 0
-
-
-def _aligned(shape: list[int], rank: int) -> list[int]:
-    """The shape with the leading ones that broadcasting gives it."""
-    return [1] * (rank - len(shape)) + shape
-
-
-def _summed_dims(inputs: Sequence[Value], rank: int) -> list[int]:
-    """Which axes are summed: those listed, the one named, or all where none is."""
-    listed = inputs[1].node()
-    if listed.kind() == "prim::ListConstruct":
-        dims = [value.toIValue() for value in listed.inputs()]
-        return dims or list(range(rank))
-    # `sum(x)` and `mean(x)` have a dtype where `cumsum(x, dim)` has its axis.
-    whole = len(inputs) == 2 or inputs[1].toIValue() is None
-    return list(range(rank)) if whole else [inputs[1].toIValue()]
-
-
-def _is_tensor(value: Value) -> bool:
-    return bool(value.type().kind() == "TensorType")
+    return output * math.isqrt(math.prod(left) * math.prod(right) // output) if output else 0
 
 
 def _einsum(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
-    operands = [_shape(operand) for operand in inputs[1].node().inputs()]
-    return einsum_macs(inputs[0].toIValue(), operands)
+    path = ints(inputs[2]) if len(inputs) > 2 else None
+    return einsum_macs(inputs[0].toIValue(), [shape(operand) for operand in tensors(inputs[1])], path)
 
 
-def einsum_macs(equation: str, shapes: Sequence[Sequence[int]]) -> int:
-    """Exact MACs of an einsum contracted from left to right, two operands at a time.
-
-    A label that only one of two operands has, and nobody needs later, is summed before the product, as torch does. A
-    product without a summed label is no contraction and counts 0.
-    """
-    terms, output = _labels(equation, shapes)
-    sizes: dict[str, int] = {}
-    for term, shape in zip(terms, shapes, strict=True):
-        for label, size in zip(term, shape, strict=True):
-            sizes[label] = max(size, sizes.get(label, 1))
-    total = 0
-    left = set(terms[0])
-    for position, term in enumerate(terms[1:], start=1):
-        right = set(term)
-        later = set(output).union(*terms[position + 1 :])
-        both = left & right
-        used = both | ((left | right) & later)
-        if both - later:
-            total += math.prod(sizes[label] for label in used)
-        left = used & later
-    return total
+def _grouped(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
+    """A matrix for each group: rows are grouped, or batched, or the summed axis is what the groups share."""
+    left, right = shape(inputs[0]), shape(inputs[1])
+    if len(left) == len(right) == 2:
+        return math.prod(left) * right[-1]
+    return math.prod(shape(outputs[0])) * left[-1]
 
 
-def _labels(equation: str, shapes: Sequence[Sequence[int]]) -> tuple[list[str], str]:
-    """Operand labels and output labels, an ellipsis written out in capital Greek letters."""
-    inputs, arrow, output = equation.replace(" ", "").partition("->")
-    terms = inputs.split(",")
-    widths = [len(shape) - len(term.replace("...", "")) for term, shape in zip(terms, shapes, strict=True)]
-    extra = "".join(chr(0x391 + index) for index in range(max(widths)))
-    terms = [term.replace("...", extra[len(extra) - width :]) for term, width in zip(terms, widths, strict=True)]
-    if not arrow:
-        counts = Counter("".join(terms))
-        once = sorted(label for label in counts if counts[label] == 1 and label not in extra)
-        return terms, extra + "".join(once)
-    return terms, output.replace("...", extra)
+def _norm(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
+    """A norm holds no contraction, unless it is a matrix's by its singular values."""
+    order = inputs[1].toIValue()
+    if order in (2, -2, "nuc") and len(shape(inputs[0])) - len(shape(outputs[0])) != 1:
+        raise ValueError("singular values, perhaps")
+    return 0
 
 
-def _complex_is_four(handle: Handle) -> Handle:
-    """A complex product is four real ones."""
+def _unsummed(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
+    """It sums as well, but by another rule: what it does with a product is not known."""
+    if sum_of_product(inputs, outputs):
+        raise ValueError("a product is summed")
+    return 0
 
-    def counted(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
-        dtype = outputs[0].type().dtype()
-        return handle(inputs, outputs) * (4 if dtype is not None and dtype.is_complex else 1)
+
+def _bag(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
+    """Sums of looked-up rows; with weights of their own they would be products."""
+    if len(inputs) > 6 and is_tensor(inputs[6]):
+        raise ValueError("rows are weighted")
+    return 0
+
+
+def _nobody_knows(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
+    raise ValueError("what is called here is not in the trace")
+
+
+def _sure(name: str, handle: Handle) -> Callable[[Sequence[Value], Sequence[Value]], int | Counter[str]]:
+    """A complex product is four real ones; where the handle cannot tell, the operator is named."""
+
+    def counted(inputs: Sequence[Value], outputs: Sequence[Value]) -> int | Counter[str]:
+        try:
+            macs = handle(inputs, outputs)
+        except (ValueError, IndexError, TypeError):
+            return Counter({UNSURE + name: 1})
+        return macs * _real_products(outputs) if handle is not sum_of_product else macs
 
     return counted
 
 
-HANDLES: dict[str, Handle] = {
-    "aten::matmul": _contraction(0, -1),
-    "aten::mm": _contraction(0, -1),
-    "aten::bmm": _contraction(0, -1),
-    "aten::mv": _contraction(0, -1),
-    "aten::dot": _contraction(0, -1),
-    "aten::vdot": _contraction(0, -1),
-    "aten::inner": _contraction(0, -1),
-    "aten::linear": _contraction(0, -1),
-    "aten::addmm": _contraction(1, -1),
-    "aten::addmv": _contraction(1, -1),
-    "aten::baddbmm": _contraction(1, -1),
-    "aten::addbmm": _contraction(1, 0, -1),
-    "aten::tensordot": _tensordot,
-    "aten::einsum": _einsum,
-    "aten::_convolution": _convolution,
-    "aten::_convolution_mode": _convolution_mode,
-    "aten::scaled_dot_product_attention": _sdpa,
-    "aten::sum": _sum_of_product,
-    "aten::mean": _sum_of_product,
-    "aten::cumsum": _sum_of_product,
-}
-HANDLES = {name: _complex_is_four(handle) for name, handle in HANDLES.items()}
-HANDLES |= {f"{name}_": HANDLES[name] for name in ("aten::addmm", "aten::addmv", "aten::baddbmm", "aten::addbmm")}
+def _real_products(outputs: Sequence[Value]) -> int:
+    dtype = outputs[0].type().dtype() if outputs and is_tensor(outputs[0]) else None
+    return 4 if dtype is not None and dtype.is_complex else 1
 
-# Operators that hold no contraction: they move, compare, make, or work on each element, or they are norms and pools.
-_HARMLESS = """
-    __iand__ __ior__ __ixor__ __or__ __xor__ _cast_Double _cast_Float _shape_as_tensor _unsafe_view abs absolute acos
-    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d add addcdiv
-    addcmul adjoint alias all alpha_dropout amax amin aminmax any arange argmax argmin argsort as_strided asin atan
-    atan2 avg_pool1d avg_pool2d avg_pool3d batch_norm bernoulli bitwise_and bitwise_not bitwise_or bitwise_xor
-    broadcast_tensors broadcast_to bucketize cat ceil celu channel_shuffle chunk clamp clamp_max clamp_min clip clone
-    complex concat concatenate constant_pad_nd contiguous copy cos cosh cummax cummin cumprod detach diag diag_embed
-    diagonal diff dim div divide dropout dsplit elu embedding empty empty_like eq equal erf erfc erfinv exp exp2 expand
-    expand_as expm1 eye feature_dropout fill flatten flip floor floor_divide fmod frac full full_like gather ge gelu glu
-    group_norm gt hardshrink hardsigmoid hardswish hardtanh hsplit hstack hypot im2col imag index index_add index_copy
-    index_fill index_put index_select instance_norm is_floating_point isfinite isinf isnan item kthvalue layer_norm le
-    leaky_relu lerp lift_fresh linalg_norm linalg_vector_norm linspace log log10 log1p log2 log_sigmoid log_softmax
-    logaddexp logcumsumexp logical_and logical_not logical_or logical_xor logit logsumexp lt masked_fill masked_scatter
-    masked_select matrix_H max max_pool1d max_pool2d max_pool3d maximum median meshgrid mH min minimum mish
-    moveaxis movedim mT mul multinomial multiply nan_to_num narrow ne neg negative new_empty new_full new_ones new_zeros
-    nonzero norm normal not_equal numel numpy_T one_hot ones ones_like outer pad permute pixel_shuffle pixel_unshuffle
-    polar pow prelu prod quantile rand rand_like randint randn randn_like randperm real reciprocal reflection_pad1d
-    reflection_pad2d relu relu6 remainder repeat repeat_interleave replication_pad2d reshape reshape_as resolve_conj
-    resolve_neg rms_norm roll rot90 round rrelu rsqrt rsub scatter scatter_add scatter_reduce select select_scatter selu
-    sgn sigmoid sign silu sin sinh size slice slice_scatter softmax softplus softshrink softsign sort split
-    split_with_sizes sqrt square squeeze stack std std_mean stft_window sub subtract swapaxes swapdims t take
-    take_along_dim tan tanh tensor_split threshold tile to topk transpose tril tril_indices triu triu_indices
-    true_divide trunc type_as unbind unflatten unfold unfold_copy unsafe_chunk unsafe_split unsqueeze upsample_bicubic2d
-    upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_trilinear3d vander var var_mean
-    view view_as view_as_complex view_as_real vsplit vstack where xlogy zero zeros zeros_like
-"""
-HARMLESS = frozenset(f"aten::{name}{inplace}" for name in _HARMLESS.split() for inplace in ("", "_"))
+
+_BY_NAME: Mapping[str, Handle] = {
+    "matmul mm bmm mv dot vdot inner linear linalg_matmul _int_mm": _contraction(0, -1),
+    "addmm addmv baddbmm _addmm_activation": _contraction(1, -1),
+    "addbmm": _contraction(1, 0, -1),
+    "conv_tbc": _contraction(1, 0, 1),
+    "convolution _convolution convolution_overrideable": _convolution,
+    "_convolution_mode conv1d conv2d conv3d thnn_conv2d _slow_conv2d_forward slow_conv3d slow_conv3d_forward": _taps,
+    "slow_conv_dilated2d slow_conv_dilated3d _conv_depthwise2d conv_depthwise3d cudnn_convolution": _taps,
+    "cudnn_convolution_relu cudnn_convolution_add_relu mkldnn_convolution miopen_convolution": _taps,
+    "miopen_depthwise_convolution _mps_convolution _nnpack_spatial_convolution": _taps,
+    "conv_transpose1d conv_transpose2d conv_transpose3d slow_conv_transpose2d slow_conv_transpose3d": _spread,
+    "cudnn_convolution_transpose miopen_convolution_transpose _mps_convolution_transpose": _spread,
+    "scaled_dot_product_attention _scaled_dot_product_attention_math _scaled_dot_product_flash_attention": _attention,
+    "_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_efficient_attention": _attention,
+    "_scaled_dot_product_cudnn_attention _scaled_dot_product_fused_attention_overrideable": _attention,
+    "_flash_attention_forward _efficient_attention_forward": _attention_by_token,
+    "_native_multi_head_attention": _multi_head_attention,
+    "_transformer_encoder_layer_fwd": _encoder_layer,
+    "lstm gru rnn_tanh rnn_relu": _recurrent,
+    "lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell": _cell,
+    "bilinear": _bilinear,
+    "chain_matmul linalg_multi_dot": _chain,
+    "linalg_vecdot cosine_similarity": _pairs,
+    "tensordot": _tensordot,
+    "einsum": _einsum,
+    "_grouped_mm": _grouped,
+    "sum mean cumsum": sum_of_product,
+    "nansum nanmean": _unsummed,
+    "linalg_norm linalg_matrix_norm": _norm,
+    "embedding_bag": _bag,
+}
+# Code that the trace holds in blocks of its own, where fvcore does not look: scripted, forked, compiled.
+_HIDDEN = "prim::CallMethod prim::If prim::Loop prim::fork prim::TracedFork prim::rpc_async prim::PythonOp"
+HANDLES = {
+    f"aten::{name}{inplace}": _sure(f"aten::{name}", handle)
+    for names, handle in _BY_NAME.items()
+    for name in names.split()
+    for inplace in ("", "_")
+}
+HANDLES |= {name: _sure(name, _nobody_knows) for name in _HIDDEN.split()}

@@ -1,35 +1,106 @@
-"""Convolutions in a form that torch's tracer can record on the meta device, with the same shapes and the same count."""
+"""Arranges a module so that torch's tracer records all of its forward, on the meta device too, and leaves no trace."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["TraceableConvolutions"]
+from attnbench.metrics.counters.handles import HANDLES
+from attnbench.metrics.subject import tensors_in
+
+__all__ = ["Rooted", "Traceable", "compiled_parts_as_written", "without_hooks"]
 
 
-class TraceableConvolutions(TorchFunctionMode):
-    """While tracing on the meta device: `aten::_convolution`, which the tracer cannot record there, is never called.
+class Traceable(TorchFunctionMode):
+    """While it is active, what a module computes can be traced, and what it computes for nobody is kept.
 
-    A convolution with padding becomes a pad and one without, `aten::_convolution_mode`: zero-padded taps count anyway.
-    A transposed one becomes the matrix product that it is at heart: every input element times all taps of its group.
+    The tracer drops what no output depends on, though it costs what it costs: `kept` are the results of all products
+    that were called by name, for an output to depend on them.
+
+    On the meta device the tracer cannot record `aten::_convolution`. There a convolution with padding becomes a pad and
+    one without, `aten::_convolution_mode`: zero-padded taps count anyway. A transposed one becomes the matrix product
+    that it is at heart: every input element times all taps of its group.
     """
 
-    def __init__(self, active: bool) -> None:
+    def __init__(self, meta: bool) -> None:
         super().__init__()
-        self.active = active
+        self.meta = meta
+        self.kept: list[Tensor] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if self.active and func in _PLAIN:
+        result = self._called(func, args, kwargs or {})
+        if getattr(func, "__name__", "") in _PRODUCTS and _traced():
+            # An alias of its own: what is done to the result later, in place, is no use of this.
+            self.kept += [tensor.detach() for tensor in tensors_in(result)]
+        return result
+
+    def _called(self, func: Any, args: Any, kwargs: Any) -> Any:
+        if self.meta and func in _PLAIN:
             return _padded(func, *args, **kwargs)
-        if self.active and func in _TRANSPOSED:
+        if self.meta and func in _TRANSPOSED:
             return _transposed(*args, **kwargs)
         return func(*args, **kwargs)
+
+
+# Functions of torch whose work is counted: operators as they are called from Python, and functions that hold some.
+_PRODUCTS = {name.removeprefix("aten::") for name in HANDLES} | {"__matmul__", "__rmatmul__", "__imatmul__", "conv1d"}
+_PRODUCTS |= {"multi_head_attention_forward", "multi_dot", "vecdot"}
+
+
+def _traced() -> bool:
+    """Whether results are values of a trace: within vmap and the like they are not."""
+    return torch._C._get_tracing_state() is not None and torch._C._functorch.maybe_current_level() is None
+
+
+class Rooted(nn.Module):
+    """A module as fvcore can trace it: tensors come in, and only tensors go out.
+
+    What else the module takes (numbers, strings) is bound, and of what it returns (a dataclass, a mapping, None)
+    only the tensors are passed on, with those that were kept on the way.
+    """
+
+    def __init__(self, module: nn.Module, inputs: Sequence[Any], kept: list[Tensor]) -> None:
+        super().__init__()
+        self.module = module
+        self._given = tuple(inputs)
+        self._kept = kept
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        left = iter(tensors)
+        output = self.module(*(next(left) if isinstance(each, Tensor) else each for each in self._given))
+        return tuple(tensor.detach() for tensor in (*tensors_in(output), *self._kept))
+
+
+@contextmanager
+def without_hooks(module: nn.Module) -> Iterator[None]:
+    """Afterwards fvcore's hooks are gone from the module, also if its forward raised and fvcore left them there."""
+    try:
+        yield
+    finally:
+        for each in module.modules():
+            for hooks in (each._forward_pre_hooks, each._forward_hooks):
+                for key in [key for key, hook in hooks.items() if type(hook).__module__.startswith("fvcore.")]:
+                    del hooks[key]
+
+
+@contextmanager
+def compiled_parts_as_written(module: nn.Module) -> Iterator[None]:
+    """The tracer refuses what torch.compile has wrapped: meanwhile such parts run as they were written."""
+    with ExitStack() as stack:
+        for each in module.modules():
+            if getattr(each, "_compiled_call_impl", None) is not None:
+                stack.enter_context(mock.patch.object(each, "_compiled_call_impl", None))
+            written = each._modules.get("_orig_mod")
+            if written is not None and "forward" in vars(each):
+                # A wrapper passes on the attributes that are set on it: this one must not reach what it wraps.
+                stack.enter_context(mock.patch.dict(vars(each), forward=written))
+        yield
 
 
 _PLAIN = (torch.conv1d, torch.conv2d, torch.conv3d)
