@@ -6,6 +6,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from attnbench import __version__
+from attnbench.commands.audit import audit
 from attnbench.commands.catalogue import list_, show
 from attnbench.commands.fit import fit
 from attnbench.commands.records import check, export
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command()(run)
 app.command(name="list")(list_)
 app.command()(show)
+app.command()(audit)
 app.command()(fit)
 app.command()(export)
 app.command()(check)

@@ -59,7 +59,7 @@ def run(
         mode=opt.listed(mode) or ["fwd"], layout=layout, device=device, settings=set_ or [], seed=seed,
     )  # fmt: skip
     cases = sweep.cases()
-    options = _measuring(metrics, precision_target, max_time, timeout, threads)
+    options = opt.measuring(opt.listed(metrics), precision_target, max_time, timeout, threads)
     _known_format(format_)
     _known_baseline(baseline, cases)
     records_to, exports = _outputs(out or [])
@@ -71,21 +71,6 @@ def run(
     _write(records, exports, baseline)
     _print(records, format_, baseline)
     return _farewell(records, [store.path] if store else [], exports, finished)
-
-
-def _measuring(
-    metrics: Sequence[str] | None, precision: str, max_time: float, timeout: float, threads: int | None
-) -> "Options":
-    from attnbench.metrics.metric import Options, chosen
-
-    names = tuple(opt.listed(metrics)) or ("all",)
-    chosen(names)
-    for option, value in (("--max-time", max_time), ("--timeout", timeout)):
-        if not 0 < value < 10**7:
-            raise UsageError(f"{option} {value:g} is out of range: give seconds above 0.")
-    if threads is not None and not 0 < threads <= 4096:
-        raise UsageError(f"--threads {threads} is out of range: give 1 or more.")
-    return Options(names, opt.fraction(precision), max_time, threads)
 
 
 def _known_format(name: str) -> None:

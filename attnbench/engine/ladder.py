@@ -6,7 +6,7 @@ from attnbench.core.case import Case
 from attnbench.core.errors import UsageError
 from attnbench.core.record import Record
 from attnbench.engine.channels import Channel
-from attnbench.engine.session import measured, resolved
+from attnbench.engine.session import resolved, run
 from attnbench.metrics.metric import Options
 
 __all__ = ["LATTICE", "SIDES", "SMALL", "TIMED", "at_side", "climbed", "rooted"]
@@ -50,5 +50,9 @@ def rooted(case: Case, channel: Channel, sides: Sequence[int], timeout: float | 
 def climbed(
     case: Case, channel: Channel, sides: Sequence[int], options: Options, timeout: float | None = None
 ) -> list[Record]:
-    """The records of a rooted Case at each side."""
-    return [measured(at_side(case, side), channel, options, timeout) for side in sides]
+    """The records of a rooted Case at each side; a side that it refuses is a record with the reason, and never run."""
+    try:
+        ready = resolved([at_side(case, side) for side in sides], channel, timeout)
+    except UsageError:  # it refuses them all
+        return []
+    return list(run(ready, channel, options, None, timeout))

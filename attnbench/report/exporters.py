@@ -18,7 +18,7 @@ from attnbench.core.store import dumps
 from attnbench.report.frame import to_grid
 from attnbench.report.table import Sheet, sheet
 
-__all__ = ["EXPORTERS", "Exporter", "check_writable", "export", "exporter_for"]
+__all__ = ["EXPORTERS", "Exporter", "check_writable", "escaped", "export", "exporter_for"]
 
 # Records and the name of the baseline, None for the default one.
 Exporter = Callable[[Sequence[Record], str | None], str]
@@ -60,8 +60,8 @@ def md(records: Sequence[Record], baseline: str | None = None) -> str:
     if not records:
         return "No records.\n"
     whole = sheet(records, baseline)
-    notes = [f"{note.mark or '·'} {_escaped(note.sentence)}" for note in whole.notes]
-    blocks = [_escaped(whole.caption), _github_table(whole), "<br>\n".join(notes)]
+    notes = [f"{note.mark or '·'} {escaped(note.sentence)}" for note in whole.notes]
+    blocks = [escaped(whole.caption), _github_table(whole), "<br>\n".join(notes)]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -69,15 +69,15 @@ def _github_table(whole: Sheet) -> str:
     from tabulate import tabulate
 
     return tabulate(
-        [[_escaped(" ".join(cell.split())) for cell in row] for row in whole.cells],
-        headers=[_escaped(heading) for heading in whole.headings],
+        [[escaped(" ".join(cell.split())) for cell in row] for row in whole.cells],
+        headers=[escaped(heading) for heading in whole.headings],
         tablefmt="pipe",
         colalign=["right" if column.is_figure else "left" for column in whole.columns],
         disable_numparse=True,
     )
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """The text with everything that Markdown or HTML would read as an instruction taken literally.
 
     An underscore within a word (`self_attn`) is none, and stays as it is.

@@ -39,7 +39,7 @@ def note(record: Record, kind: str) -> str:
 def test_a_million_tokens_are_counted_exactly_and_at_once(name: str, tokens: int, macs: int) -> None:
     start = time.perf_counter()
     record = count(name, "bnc", tokens=tokens)
-    assert time.perf_counter() - start < 20
+    assert time.perf_counter() - start < 60  # at full size it would be days
     assert record.ok
     assert record.value("static.macs") == macs
     assert record.value("static.flops") == 2 * macs
