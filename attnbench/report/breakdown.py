@@ -86,9 +86,7 @@ def _missing(records: Sequence[Record], by: Way) -> str:
     return f"no break-down by {by} is recorded for {names}{again}."
 
 
-def _breakdown(
-    record: Record, by: Way, facts: Sequence[Fact], width: int, depth: int | None
-) -> "list[RenderableType]":
+def _breakdown(record: Record, by: Way, facts: Sequence[Fact], width: int, depth: int | None) -> "list[RenderableType]":
     from rich.text import Text
 
     name, macs = label(record, facts), int(record.value("static.macs"))

@@ -98,6 +98,21 @@ def test_the_first_line_of_the_records_own_command_runs_the_answer(cli) -> None:
     assert answer["largest"]["repro"].startswith("attnbench run --module own.py:PlusOne --res 45x45 ")  # isqrt(2048)
 
 
+def test_ctrl_c_shows_what_was_found(cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from attnbench.engine import fit as engine
+
+    def interrupted(case, asked, *rest):
+        if asked == "batch":
+            raise KeyboardInterrupt
+        return found(case, asked, *rest)
+
+    found = engine.fit
+    monkeypatch.setattr(engine, "fit", interrupted)
+    code, out, _ = cli(*FIT, "own.py:PlusOne", "--memory", "100MiB")
+    assert code == 130
+    assert "452x452" in out
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
