@@ -8,7 +8,7 @@ from torch import Tensor
 from attnbench.metrics.counters.handles import HANDLES, UNSURE
 from attnbench.metrics.counters.harmless import HARMLESS
 from attnbench.metrics.counters.quiet import quiet
-from attnbench.metrics.counters.tracing import Rooted, Traceable, compiled_parts_as_written, without_hooks
+from attnbench.metrics.counters.tracing import Rooted, Traceable, compiled_parts_as_written
 from attnbench.metrics.subject import Subject
 
 __all__ = ["fvcore_macs"]
@@ -27,8 +27,7 @@ def fvcore_macs(subject: Subject) -> tuple[Counter[str], Counter[str]]:
     Raises:
         Exception: whatever the module raises, or the tracer where it cannot record the forward.
     """
-    module = subject.module
-    with quiet(), compiled_parts_as_written(module), without_hooks(module), torch.no_grad(), subject.constants():
+    with quiet(), compiled_parts_as_written(subject.module), torch.no_grad(), subject.constants():
         return _traced(subject)
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from typing import Any
 from unittest import mock
 
@@ -14,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from attnbench.metrics.counters.handles import HANDLES
 from attnbench.metrics.subject import tensors_in
 
-__all__ = ["Rooted", "Traceable", "compiled_parts_as_written", "without_hooks"]
+__all__ = ["Rooted", "Traceable", "compiled_parts_as_written"]
 
 
 class Traceable(TorchFunctionMode):
@@ -41,6 +42,9 @@ class Traceable(TorchFunctionMode):
         return result
 
     def _called(self, func: Any, args: Any, kwargs: Any) -> Any:
+        if func in _ASKING:
+            with _untraced():
+                return func(*args, **kwargs)
         if self.meta and func in _PLAIN:
             return _padded(func, *args, **kwargs)
         if self.meta and func in _TRANSPOSED:
@@ -58,35 +62,46 @@ def _traced() -> bool:
     return torch._C._get_tracing_state() is not None and torch._C._functorch.maybe_current_level() is None
 
 
+# What asks a tensor for its sizes: traced ones are no numbers, which code that computes with them may not expect.
+_ASKING = (Tensor.size, Tensor.shape.__get__, Tensor.numel, Tensor.nelement, Tensor.__len__)  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _untraced() -> Iterator[None]:
+    state = torch._C._get_tracing_state()
+    torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(state)  # type: ignore[attr-defined]
+
+
 class Rooted(nn.Module):
-    """A module as fvcore can trace it: tensors come in, and only tensors go out.
+    """A module as fvcore can trace it: tensors come in, only tensors go out, and its parts are nobody's business.
 
     What else the module takes (numbers, strings) is bound, and of what it returns (a dataclass, a mapping, None)
-    only the tensors are passed on, with those that were kept on the way.
+    only the tensors are passed on, with those that were kept on the way. The parts are hidden, since fvcore would put
+    hooks on each: they stay there when a forward raises, and an exception that a module survives upsets the tracer
+    through them so that the whole process dies.
     """
 
     def __init__(self, module: nn.Module, inputs: Sequence[Any], kept: list[Tensor]) -> None:
         super().__init__()
-        self.module = module
+        self._hidden = (module,)  # in a tuple, torch does not take it for a part
         self._given = tuple(inputs)
         self._kept = kept
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         left = iter(tensors)
-        output = self.module(*(next(left) if isinstance(each, Tensor) else each for each in self._given))
+        output = self._hidden[0](*(next(left) if isinstance(each, Tensor) else each for each in self._given))
         return tuple(tensor.detach() for tensor in (*tensors_in(output), *self._kept))
 
-
-@contextmanager
-def without_hooks(module: nn.Module) -> Iterator[None]:
-    """Afterwards fvcore's hooks are gone from the module, also if its forward raised and fvcore left them there."""
-    try:
-        yield
-    finally:
-        for each in module.modules():
-            for hooks in (each._forward_pre_hooks, each._forward_hooks):
-                for key in [key for key, hook in hooks.items() if type(hook).__module__.startswith("fvcore.")]:
-                    del hooks[key]
+    def state_dict(self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+        """All parameters and buffers of the hidden parts: the tracer asks for them, to make them inputs."""
+        state = {} if destination is None else destination
+        for name, tensor in chain(self._hidden[0].named_parameters(), self._hidden[0].named_buffers()):
+            state[prefix + name] = tensor
+        return state
 
 
 @contextmanager
@@ -96,7 +111,7 @@ def compiled_parts_as_written(module: nn.Module) -> Iterator[None]:
         for each in module.modules():
             if getattr(each, "_compiled_call_impl", None) is not None:
                 stack.enter_context(mock.patch.object(each, "_compiled_call_impl", None))
-            written = each._modules.get("_orig_mod")
+            written = getattr(each, "_orig_mod", None)
             if written is not None and "forward" in vars(each):
                 # A wrapper passes on the attributes that are set on it: this one must not reach what it wraps.
                 stack.enter_context(mock.patch.dict(vars(each), forward=written))
