@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from attnbench.engine.channels import Channel
     from attnbench.metrics.metric import Options
     from attnbench.report.audit import Audit
+    from attnbench.report.timed_growth import Measured
 
 __all__ = ["audit"]
 
@@ -99,11 +100,10 @@ def _audits(
     """The verdict on each Case, and the first record of each: what they share stands above the table."""
     from rich.console import Console
 
-    from attnbench.engine.ladder import SIDES, TIMED, climbed, rooted
+    from attnbench.engine.ladder import SIDES, rooted
     from attnbench.engine.session import on_device
     from attnbench.report.audit import audit as judged
     from attnbench.report.facts import varying_facts
-    from attnbench.report.timed_growth import measured
 
     climbs = []
     with Console(stderr=True, quiet=quiet).status("loading torch") as status:
@@ -114,7 +114,7 @@ def _audits(
             latency = None
             if measure:
                 status.update(f"timing {case.name}".replace("[", "\\["))
-                latency = measured(climbed(root, channel, TIMED[root.kind], timing, timeout))
+                latency = _timed(root, channel, timing, timeout)
             climbs.append((records, latency))
     firsts = [records[0] for records, _ in climbs]
     facts = varying_facts(firsts)
@@ -141,6 +141,16 @@ def _static(root: "Case", channel: "Channel", timeout: float) -> "Iterator[Recor
     yield from records
     if not any(record.value("static.predicted_peak_bytes") for record in records):
         yield from at(SMALL[root.kind], "memory")
+
+
+def _timed(root: "Case", channel: "Channel", timing: "Options", timeout: float) -> "Measured":
+    from attnbench.engine.ladder import TIMED, TIMED_LARGER, climbed
+    from attnbench.report.timed_growth import measured
+
+    records = climbed(root, channel, TIMED[root.kind], timing, timeout)
+    if measured(records).slope is None and all(record.ok for record in records):
+        records += climbed(root, channel, TIMED_LARGER, timing, timeout)
+    return measured(records)
 
 
 def _print(audits: "Sequence[Audit]", records: "Sequence[Record]", format_: str) -> None:

@@ -33,8 +33,14 @@ class Order:
 
     def __str__(self) -> str:
         """`N²`, `N¹·⁵`, `N log N`, `1`."""
-        exponent = f"{float(self.power):g}".translate(_SUPERSCRIPTS)
-        base = "" if self.power == 0 else "N" if self.power == 1 else f"N{exponent}"
+        base, _, exponent = self.plain.partition("^")
+        digits, blank, logs = exponent.partition(" ")
+        return base + digits.translate(_SUPERSCRIPTS) + blank + logs
+
+    @property
+    def plain(self) -> str:
+        """As the catalogue writes it: `N^2`, `N^1.5`, `N log N`, `1`."""
+        base = "" if self.power == 0 else "N" if self.power == 1 else f"N^{float(self.power):g}"
         return " ".join([*([base] if base else []), *["log N"] * self.logs]) or "1"
 
     @property

@@ -9,17 +9,20 @@ from attnbench.engine.channels import Channel
 from attnbench.engine.session import resolved, run
 from attnbench.metrics.metric import Options
 
-__all__ = ["LATTICE", "SIDES", "SMALL", "TIMED", "at_side", "climbed", "rooted"]
+__all__ = ["LATTICE", "SIDES", "SMALL", "TIMED", "TIMED_LARGER", "at_side", "climbed", "rooted"]
 
 # Seven sides prove a polynomial of the fourth degree with two spare points; the powers of two tell N log N, and the
 # last three are large enough for an exponent. Multiples of 32 suit networks that halve their map five times.
 SIDES = (32, 64, 96, 128, 160, 192, 224, 256, 512, 1024)
-# Windows of 7 and 12 pad at those sides and fit into these: 672 = 2^5 * 3 * 7.
-LATTICE = tuple(672 * k for k in range(1, 8))
+# Windows of 7 and 12 pad at those sides and fit into these: 672 = 2^5 * 3 * 7. The last one is far off, since windows
+# of 11, into which 61 * 11 = 671 fit, pad by one less at each step, which would look like a law.
+LATTICE = tuple(672 * k for k in (1, 2, 3, 4, 5, 6, 12))
 # What has to run on real tensors runs at these; a network's images are larger than a module's maps.
 SMALL = {"module": (8, 12, 16, 20, 24, 28, 32), "network": (32, 64, 96, 128, 160, 192, 224)}
 # The first is as good as empty: its latency is the fixed cost of a step.
 TIMED = {"module": (4, 16, 24, 32, 48, 64, 96), "network": (32, 64, 96, 128, 160, 192, 224)}
+# Where all of those cost little more than the first.
+TIMED_LARGER = (128, 192, 256, 384, 512)
 
 
 def at_side(case: Case, side: int) -> Case:

@@ -10,7 +10,7 @@ from attnbench.core.polynomial import Polynomial
 from attnbench.core.record import Record
 from attnbench.core.units import significant
 from attnbench.report.facts import Fact, visible
-from attnbench.report.growth import FEWEST_SIDES, Growth, blocks, growths
+from attnbench.report.growth import FEWEST_SIDES, Growth, blocks, growths, nearest_order
 from attnbench.report.timed_growth import Measured
 
 __all__ = ["VERDICTS", "Audit", "audit"]
@@ -32,8 +32,9 @@ _MOST_BLOCKS = 3
 class Audit:
     """A target's claim, what was found, and the verdict with its evidence in one line.
 
-    `found` is the largest order among the growths; where not `complete`, a figure is missing or has no order, and the
-    truth may be larger. `blocks` are the deepest submodules that grow as fast as the whole.
+    `found` is the largest order among the growths. Where not `complete` a figure is missing, and the truth may be
+    larger; where not `exact` it is the nearest half power to what was seen. `blocks` are the deepest submodules that
+    grow as fast as the whole.
     """
 
     target: str
@@ -41,6 +42,7 @@ class Audit:
     claim: Order | None
     found: Order | None
     complete: bool
+    exact: bool
     verdict: Outcome
     evidence: str
     growths: tuple[Growth, ...] = ()
@@ -72,14 +74,15 @@ def audit(
     claim = claim or _declared(records)
     found = growths(records)
     missing = _missing(records, found)
-    orders = [growth.order for growth in found if growth.order is not None]
+    orders = [growth.order or nearest_order(growth.exponent or 0) for growth in found]
     case = records[0].case
     judged = Audit(
         target=_title(records[0], facts),
         kind=case.kind,
         claim=claim,
         found=max(orders, default=None),
-        complete=len(orders) == len(found) and not missing,
+        complete=not missing,
+        exact=all(growth.order is not None for growth in found),
         verdict=_verdict(claim, found, missing),
         evidence="",
         growths=tuple(found),
@@ -193,9 +196,7 @@ def _culprit(judged: Audit) -> Growth | None:
 def _told(growth: Growth) -> str:
     """`72 s⁴ + 9216 s² MACs: N²`, or how it grows where no exact law is known."""
     if not growth.exact and growth.order is None:
-        sides = growth.sides[-2:]
-        between = f" between {' and '.join(f'{side}x{side}' for side in sides)}" if growth.exponent is not None else ""
-        return f"{growth.name} follow no polynomial in s: {growth.text}{between}"
+        return f"{growth.name}: no polynomial in s, {growth.text} up to {growth.sides[-1]}x{growth.sides[-1]}"
     order = "constant" if growth.order == _CONSTANT else str(growth.order)
     told = f"{growth.text} {_UNITS[growth.name]}" if growth.exact else growth.name
     return f"{told}: {order}{_where(growth)}"
@@ -203,7 +204,7 @@ def _told(growth: Growth) -> str:
 
 def _where(growth: Growth) -> str:
     facts = [f"from s = {growth.since} on"] if growth.since is not None else []
-    facts += [f"where s is a multiple of {growth.period}"] if growth.period > 1 else []
+    facts += [f"where s is {growth.lattice}"] if growth.lattice else []
     return f" ({', '.join(facts)})" if facts else ""
 
 

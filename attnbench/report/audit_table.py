@@ -46,9 +46,10 @@ def render_audits(audits: Sequence[Audit], records: Sequence[Record], width: int
 
 def _cells(each: Audit) -> tuple[str, str, str, str]:
     found = MISSING if each.found is None else each.found.big_o
-    # What could not be counted can only add to what was.
-    at_least = "≥ " if each.found is not None and not each.complete else ""
-    return each.target, MISSING if each.claim is None else each.claim.big_o, at_least + found, each.verdict
+    if each.found is not None and not (each.complete and each.exact):
+        # What could not be counted can only add to what was.
+        found = f"{'~' if each.complete else '≥'} {found}"
+    return each.target, MISSING if each.claim is None else each.claim.big_o, found, each.verdict
 
 
 def _widths(headings: Sequence[str], grid: Sequence[Sequence[str]], width: int) -> list[int]:
@@ -121,9 +122,10 @@ def _facts(each: Audit) -> dict[str, Any]:
     return {
         "target": each.target,
         "kind": each.kind,
-        "claim": None if each.claim is None else str(each.claim),
-        "found": None if each.found is None else str(each.found),
+        "claim": None if each.claim is None else each.claim.plain,
+        "found": None if each.found is None else each.found.plain,
         "complete": each.complete,
+        "exact": each.exact,
         "verdict": each.verdict,
         "evidence": each.evidence,
         "growths": [_growth(growth) for growth in each.growths],
@@ -141,13 +143,13 @@ def _growth(growth: Growth) -> dict[str, Any]:
     ]  # fmt: skip
     return {
         "of": growth.name,
-        "order": None if growth.order is None else str(growth.order),
+        "order": None if growth.order is None else growth.order.plain,
         "exact": growth.exact,
         "text": growth.text,
         "coefficients_in_s": coefficients,
         "spare": growth.polynomial.spare if growth.polynomial is not None else None,
         "exponent_in_n": growth.exponent,
         "from_s": growth.since,
-        "multiples_of": growth.period,
+        "where_s_is": growth.lattice or None,
         "sides": list(growth.sides),
     }

@@ -2,19 +2,21 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from attnbench.core.order import Order
 from attnbench.core.polynomial import Polynomial, fit_exact, fit_tail
 from attnbench.core.record import Record
 
-__all__ = ["FEWEST_SIDES", "PERIOD", "Growth", "blocks", "growths", "side_of", "unproved"]
+__all__ = ["FEWEST_SIDES", "PERIOD", "Growth", "blocks", "growths", "nearest_order", "side_of", "unproved"]
 
 # Sides are tried as they are, and then those that windows of 2, 3, 4, 6, 7, 8, 12, 14, 16, 24, 28 or 32 fit into.
 PERIOD = 672
 # Four coefficients' worth of N^1.5 and a spare point; with fewer, every growth looks like some polynomial.
 FEWEST_SIDES = 5
+
+_POWERS, _MULTIPLES = "a power of two", f"a multiple of {PERIOD}"
 
 Points = list[tuple[int, int]]
 
@@ -25,7 +27,8 @@ class Growth:
 
     `order` is proved where `polynomial` is there, or where `n_log_n` says how (the `a` and `b` of
     a N log2 N + b N); for memory it may be the nearest half of the local exponent. `exponent` is that of N between
-    the two largest sides, told where nothing exact was found. `period` tells that only sides divisible by it fit.
+    the two largest sides, told where nothing exact was found. `lattice` says which sides alone fit: `a power of two`,
+    `a multiple of 672`, or nothing for all from `since` on.
     """
 
     name: str
@@ -35,7 +38,7 @@ class Growth:
     exponent: float | None = None
     sides: tuple[int, ...] = ()
     since: int | None = None
-    period: int = 1
+    lattice: str = ""
 
     @property
     def exact(self) -> bool:
@@ -58,11 +61,11 @@ def side_of(record: Record) -> int:
 
 
 def growths(records: Sequence[Record]) -> list[Growth]:
-    """The growth of every figure that the records hold: MACs, elementwise work, FFT work, peak memory."""
+    """The growth of every figure that the records hold, except work of a kind that the target has none of."""
     found = []
     for name, of in (("MACs", _macs), ("elementwise work", _elementwise), ("FFT work", _fft)):
         points = _points(records, of)
-        if points and not (name == "FFT work" and not any(value for _, value in points)):
+        if points and (name == "MACs" or any(value for _, value in points)):
             found.append(_counted(name, points))
     if points := _points(records, _memory):
         found.append(_remembered(points))
@@ -118,17 +121,25 @@ def _points(records: Iterable[Record], of: Callable[[Record], int | None]) -> Po
 
 
 def _counted(name: str, points: Points) -> Growth:
-    """Proved as a polynomial on all sides from some size on, as N log N, or as a polynomial on a lattice of sides."""
-    plain, lattice = _split(points)
+    """Proved as a polynomial on all sides from some size on, as N log N, or as a polynomial on some of the sides."""
+    plain, multiples = _split(points)
+    powers = [point for point in plain if point[0] & (point[0] - 1) == 0]
     sides = tuple(side for side, _ in points)
-    exponent = _local_exponent(plain or lattice)
-    if (fit := fit_tail(plain, FEWEST_SIDES)) is not None:
-        return Growth(name, _order(fit), fit, None, exponent, sides, _since(fit, plain))
-    if (logarithmic := _n_log_n(plain)) is not None:
-        return Growth(name, Order(Fraction(1), 1), None, logarithmic, exponent, sides)
-    if (fit := fit_tail(lattice, FEWEST_SIDES)) is not None:
-        return Growth(name, _order(fit), fit, None, exponent, sides, _since(fit, lattice), PERIOD)
-    return Growth(name, None, exponent=exponent, sides=sides)
+    unproved = Growth(name, None, exponent=_local_exponent(points), sides=sides)
+    if (whole := _fitted(unproved, plain, "")) is not None:
+        return whole
+    if (logarithmic := _n_log_n(powers)) is not None:
+        return replace(unproved, order=Order(Fraction(1), 1), n_log_n=logarithmic)
+    parts = (_fitted(unproved, some, lattice) for some, lattice in ((powers, _POWERS), (multiples, _MULTIPLES)))
+    return next((part for part in parts if part is not None), unproved)
+
+
+def _fitted(growth: Growth, points: Points, lattice: str) -> Growth | None:
+    fit = fit_tail(points, FEWEST_SIDES)
+    if fit is None:
+        return None
+    since = fit.since if fit.since > points[0][0] else None
+    return replace(growth, order=Order(Fraction(fit.degree, 2)), polynomial=fit, since=since, lattice=lattice)
 
 
 def _remembered(points: Points) -> Growth:
@@ -136,7 +147,12 @@ def _remembered(points: Points) -> Growth:
     exact = _counted("memory", points)
     if exact.order is not None or exact.exponent is None:
         return exact
-    return Growth("memory", Order(Fraction(round(2 * exact.exponent), 2)), exponent=exact.exponent, sides=exact.sides)
+    return replace(exact, order=nearest_order(exact.exponent))
+
+
+def nearest_order(exponent: float) -> Order:
+    """The nearest half power of N."""
+    return Order(Fraction(round(2 * exponent), 2))
 
 
 def _split(points: Points) -> tuple[Points, Points]:
@@ -144,17 +160,8 @@ def _split(points: Points) -> tuple[Points, Points]:
     return [point for point in points if point not in lattice], lattice
 
 
-def _order(fit: Polynomial) -> Order:
-    return Order(Fraction(fit.degree, 2))
-
-
-def _since(fit: Polynomial, points: Points) -> int | None:
-    return fit.since if fit.since > points[0][0] else None
-
-
-def _n_log_n(points: Points) -> tuple[Fraction, Fraction] | None:
-    """Exact `a` and `b` of a N log2 N + b N, on the sides that are powers of two; None where there are none."""
-    powers = [(side, value) for side, value in points if side & (side - 1) == 0]
+def _n_log_n(powers: Points) -> tuple[Fraction, Fraction] | None:
+    """Exact `a` and `b` of a N log2 N + b N, on sides that are powers of two; None where there are none."""
     # With l = log2 s, which is half of log2 N, the cost over N is a straight line in l.
     line = fit_exact((side.bit_length() - 1, Fraction(value, side**2)) for side, value in powers)
     if line is None or line.degree != 1 or line.coefficients[1] < 0:
