@@ -123,6 +123,8 @@ SUMS: list[Form] = [
     ("of a product that is used twice", lambda a, b: (lambda p: p.sum(0) + p.mean(0))(a * b), [(4, 5), (4, 5)], 0),
     ("of a view, the product used besides", lambda a, b: (lambda p: p.view(20).sum() + p.sin().sum())(a * b),
      [(4, 5), (4, 5)], 0),
+    ("of a factor that is a product, used besides", lambda a, b, c: (lambda p: (p * c).sum() + p.sin().sum())(a * b),
+     [(4, 5), (4, 5), (4, 5)], 20),
     ("of a sum", lambda a, b: (a * b).sum(-1).sum(), [(4, 5), (4, 5)], 20),
     ("of complex numbers", lambda a, b: (a.cfloat() * b.cfloat()).sum().real, [(4, 5), (4, 5)], 4 * 20),
     ("of complex by real ones", lambda a, b: (a.cfloat() * b).sum().real, [(4, 5), (4, 5)], 2 * 20),
@@ -186,8 +188,12 @@ TRANSPOSED: list[tuple[str, Make, Sequence[int], int]] = [
     ("1d", lambda: nn.ConvTranspose1d(4, 6, 3), (2, 4, 10), 2 * 4 * 10 * 6 * 3),
     ("2d", lambda: nn.ConvTranspose2d(4, 6, 3, stride=2), (2, 4, 9, 9), 2 * 4 * 81 * 6 * 9),
     ("2d, groups", lambda: nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2), (2, 4, 9, 9), 2 * 4 * 81 * 3 * 9),
-    ("2d, all", lambda: nn.ConvTranspose2d(4, 6, (3, 5), (2, 3), (1, 2), (1, 0), dilation=(1, 2)), (2, 4, 9, 7),
-     2 * 4 * 63 * 6 * 15),
+    (
+        "2d, all",
+        lambda: nn.ConvTranspose2d(4, 6, (3, 5), (2, 3), (1, 2), (1, 0), dilation=(1, 2)),
+        (2, 4, 9, 7),
+        2 * 4 * 63 * 6 * 15,
+    ),
     ("3d", lambda: nn.ConvTranspose3d(2, 3, 2, 2, bias=False), (1, 2, 4, 5, 6), 2 * 120 * 3 * 8),
 ]
 
