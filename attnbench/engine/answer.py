@@ -17,7 +17,7 @@ from attnbench.core.record import Note
 from attnbench.engine.channels import Event
 from attnbench.engine.measure import measure
 from attnbench.metrics.hardware import best_device, environment, free_bytes
-from attnbench.metrics.metric import Finding, Options
+from attnbench.metrics.metric import Finding, Options, chosen
 from attnbench.targets.resolve import resolve
 
 __all__ = ["answer"]
@@ -49,7 +49,7 @@ def _hello(request: Event) -> Iterator[Event]:
     device, dtypes = request["device"], request["dtypes"]
     if device == "auto":
         device = best_device()
-    if device.startswith("cuda"):
+    if device.startswith("cuda") and _needs_the_device(tuple(request["metrics"])):
         _require_cuda(device)
     if "tf32" in dtypes and not device.startswith("cuda"):
         raise UsageError("tf32 is a mode of CUDA's tensor cores: it needs --device cuda.")
@@ -58,10 +58,16 @@ def _hello(request: Event) -> Iterator[Event]:
     yield {"event": "device", "device": device}
 
 
+def _needs_the_device(metrics: tuple[str, ...]) -> bool:
+    """Whether an instrument runs on it; where there is no CUDA at all, the others count and predict for it."""
+    return torch.cuda.is_available() or any(each.on == "device" for each in chosen(metrics))
+
+
 def _require_cuda(device: str) -> None:
     if not torch.cuda.is_available():
         why = "this torch is built without CUDA" if torch.version.cuda is None else "torch finds no CUDA device"
-        raise UsageError(f"--device {device} cannot be used: {why}. Use --device cpu.")
+        raise UsageError(f"--device {device} cannot be used: {why}. Use --device cpu, or --metrics static to predict "
+                         "what it would take.")  # fmt: skip
     index = int(device.partition(":")[2] or 0)
     if index >= torch.cuda.device_count():
         raise UsageError(f"--device {device}: there are only {torch.cuda.device_count()} CUDA devices, from cuda:0.")

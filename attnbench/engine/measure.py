@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterator, Sequence
 import torch
 
 from attnbench.core.case import Case
-from attnbench.core.errors import IncorrectError, OutOfMemoryError, named
+from attnbench.core.errors import IncorrectError, OutOfMemoryError, UnsupportedError, named
 from attnbench.core.record import SECTIONS, Note, Reading
 from attnbench.core.units import human_bytes
 from attnbench.engine.extrapolate import extrapolated, is_small
@@ -33,7 +33,7 @@ def measure(case: Case, options: Options) -> Iterator[Finding]:
     uncountable = yield from _without_data(case, wanted, options)
     predicted = None
     for finding in _predicted(case, wanted, options):
-        if isinstance(finding, Reading):
+        if isinstance(finding, Reading) and finding.name == "static.predicted_peak_bytes":
             predicted = finding.value
         yield finding
     live = [each for each in wanted if each.on == "device"]
@@ -119,6 +119,8 @@ def _guard(case: Case, predicted: int | None) -> None:
 def _ready(case: Case) -> Subject:
     """The Subject on its device, after one step that was looked at."""
     if case.device.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise UnsupportedError(f"{case.name} cannot be counted without data, and {case.device} is not here")
         torch.cuda.set_device(int(case.device.partition(":")[2] or 0))  # what follows speaks of the current device
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = case.dtype == "tf32"
     subject = build(case, case.device)

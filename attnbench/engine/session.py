@@ -24,7 +24,8 @@ def on_device(cases: Sequence[Case], channel: Channel, options: Options) -> list
     found = {}
     for device in sorted(devices):
         dtypes = sorted({case.dtype for case in cases if case.device == device})
-        request = {"do": "hello", "device": device, "dtypes": dtypes, "threads": options.threads}
+        request = {"do": "hello", "device": device, "dtypes": dtypes, "threads": options.threads,
+                   "metrics": list(options.metrics)}  # fmt: skip
         found[device] = _greeted(channel, request)
     return [case.with_(device=found[case.device]) for case in cases]
 

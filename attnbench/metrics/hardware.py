@@ -113,7 +113,7 @@ class OtherLoad:
 def _lasting_facts(device: str) -> dict[str, Any]:
     cuda = device.startswith("cuda")
     return {
-        "device_name": torch.cuda.get_device_name(device) if cuda else _cpu_name(),
+        "device_name": _cuda_name(device) if cuda else _cpu_name(),
         "driver": _driver() if cuda else None,
         "cuda": torch.version.cuda if cuda else None,
         "torch": torch.__version__,
@@ -123,6 +123,10 @@ def _lasting_facts(device: str) -> dict[str, Any]:
         "system": platform.system(),
         "malloc": malloc_state(),
     }
+
+
+def _cuda_name(device: str) -> str:
+    return torch.cuda.get_device_name(device) if torch.cuda.is_available() else f"{device} (not here)"
 
 
 @cache

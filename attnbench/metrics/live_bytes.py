@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,13 +10,27 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["LiveBytes", "storage_bytes"]
+from attnbench.metrics.calls import Call, described
+
+__all__ = ["LiveBytes", "Moment", "storage_bytes"]
 
 
-def storage_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes of the storages behind the tensors, each storage once however many tensors look at it."""
+def storage_bytes(tensors: Iterable[Tensor], block: int = 1) -> int:
+    """Bytes of the storages behind the tensors, each once however many tensors look at it, in whole blocks."""
     storages = {id(storage): storage.nbytes() for storage in (tensor.untyped_storage() for tensor in tensors)}
-    return sum(storages.values())
+    return sum(_rounded(size, block) for size in storages.values())
+
+
+def _rounded(size: int, block: int) -> int:
+    return -(-size // block) * block
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Moment:
+    """An operator's place in a step: bytes alive before it, and bytes of the outputs that it made."""
+
+    before: int
+    made: int
 
 
 def _may_accumulate(func: Any) -> bool:
@@ -29,13 +44,16 @@ def _may_accumulate(func: Any) -> bool:
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of every storage from the operator that makes it until nothing holds it any more.
 
-    `held` are tensors that live before the step (weights and inputs). `now` and `peak` are in bytes. Scratch that a
-    kernel takes and gives back within one operator is not seen.
+    `held` are tensors that live before the step (weights and inputs); an allocator that gives whole blocks of `block`
+    bytes rounds each storage up. `now` and `peak` are in bytes. Scratch that a kernel takes and gives back within one
+    operator is not seen; `calls` has what it takes to find it: each distinct call, at the moment when most was alive.
     """
 
-    def __init__(self, held: Iterable[Tensor]) -> None:
+    def __init__(self, held: Iterable[Tensor], block: int = 1) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.now = 0
+        self._block = block
+        self.calls: dict[Call, Moment] = {}
         self._peak = 0
         self._seen: dict[int, weakref.ref[Any]] = {}
         self._sizes: dict[int, int] = {}
@@ -43,13 +61,17 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._watch(tensor)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self._peak = self.peak
+        self._peak, before = self.peak, self.now
+        call = None if getattr(func, "is_view", False) else described(func, args, kwargs or {})
         output = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(output):
             if isinstance(leaf, Tensor):
                 self._watch(leaf)
         if not _may_accumulate(func):
             self._peak = self.peak
+            if call is not None:
+                moment = Moment(before, self.now - before)
+                self.calls[call] = max(moment, self.calls.get(call, moment))
         return output
 
     @property
@@ -64,7 +86,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
             # torch keeps one Python object per storage for as long as the storage lives: its death is the storage's.
             self._seen[address] = weakref.ref(storage, lambda _: self._forget(address))
         # An `out=` or a resize may have made a known storage larger.
-        size = storage.nbytes()
+        size = _rounded(storage.nbytes(), self._block)
         self.now += size - self._sizes.get(address, 0)
         self._sizes[address] = size
 

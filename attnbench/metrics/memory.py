@@ -6,30 +6,50 @@ from collections.abc import Iterator
 import torch
 
 from attnbench.core.record import Note, Reading
-from attnbench.metrics.live_bytes import LiveBytes, storage_bytes
+from attnbench.metrics.cpu_allocator import Account, followed
+from attnbench.metrics.live_bytes import storage_bytes
 from attnbench.metrics.metric import Finding, Options, metric
+from attnbench.metrics.prediction import predict
 from attnbench.metrics.subject import Subject
 
 __all__ = ["measure_memory", "predict_memory"]
 
-_LIVE = "live tensor bytes, followed operator by operator; scratch inside a kernel is not seen"
-_SCRATCH = ("on the CPU the peak memory of a backward leaves out what kernels take and give back within one operator: "
-            "the allocator was seen to need up to a third more")  # fmt: skip
+_EVENTS = "the CPU allocator's own events: every block taken and given back, scratch inside kernels too"
 _ALLOCATOR = "peak of the CUDA caching allocator (allocated, rounded to 512 bytes a block)"
+_NOTHING_SAVED = "a forward alone keeps nothing for a backward"
 
 
-@metric(name="predicted_memory", on="fake", fields=("static.predicted_peak_bytes",))
+@metric(name="predicted_memory", on="fake",
+        fields=("static.predicted_peak_bytes", "static.predicted_weights_bytes", "static.predicted_inputs_bytes",
+                "static.predicted_saved_bytes", "static.predicted_temporary_bytes", "static.predicted_scratch_bytes",
+                "static.predicted_method"))  # fmt: skip
 def predict_memory(subject: Subject, options: Options) -> Iterator[Finding]:
-    """The peak of live tensor bytes in one step on fake tensors, which have sizes and lifetimes but no data."""
-    peak, _ = _live_peak(subject)
-    yield Reading("static.predicted_peak_bytes", peak, "bytes", "same", "Predicted peak")
+    """The peak of one step on fake tensors, which have sizes and lifetimes but no data, and what it is made of.
+
+    peak = weights + inputs + saved + temporary + scratch, all in bytes. Saved is what lives between forward and
+    backward beside weights and inputs (only where there is a backward). Scratch is by how much kernels' own buffers
+    raise the peak above that of live tensors; temporary is the rest: at that peak, all but weights, inputs and saved.
+    """
+    found = predict(subject)
+    yield Reading("static.predicted_peak_bytes", found.peak, "bytes", "same", "Predicted peak")
+    yield Reading("static.predicted_weights_bytes", found.weights, "bytes", "same")
+    yield Reading("static.predicted_inputs_bytes", found.inputs, "bytes", "same")
+    if found.saved is not None:
+        yield Reading("static.predicted_saved_bytes", found.saved, "bytes", "same")
+    else:
+        yield Note("not_measured", f"static.predicted_saved_bytes: {_NOTHING_SAVED}")
+    yield Reading("static.predicted_temporary_bytes", found.temporary, "bytes", "same")
+    yield Reading("static.predicted_scratch_bytes", found.scratch, "bytes")
+    yield Reading("static.predicted_method", found.method)
+    yield from found.doubts
 
 
 @metric(name="memory", on="device", fields=("memory",))
 def measure_memory(subject: Subject, options: Options) -> Iterator[Finding]:
     """The peak of one real step."""
     weights, inputs = storage_bytes(subject.weights), storage_bytes(subject.tensors)
-    peak, saved = _cuda_peak(subject) if subject.case.device.startswith("cuda") else _live_peak(subject)
+    cuda = subject.case.device.startswith("cuda")
+    peak, saved = _cuda_peak(subject) if cuda else _cpu_peak(subject, weights + inputs)
     yield Reading("memory.peak_bytes", peak, "bytes", "lower", "Peak memory")
     yield Reading("memory.weights_bytes", weights, "bytes", "lower")
     yield Reading("memory.inputs_bytes", inputs, "bytes", "lower")
@@ -37,27 +57,27 @@ def measure_memory(subject: Subject, options: Options) -> Iterator[Finding]:
     if saved is not None:
         yield Reading("memory.saved_bytes", saved - weights - inputs, "bytes", "lower")
     else:
-        yield Note("not_measured", "memory.saved_bytes: a forward alone keeps nothing for a backward")
-    if subject.case.device.startswith("cuda"):
+        yield Note("not_measured", f"memory.saved_bytes: {_NOTHING_SAVED}")
+    yield Reading("memory.method", _ALLOCATOR if cuda else _EVENTS)
+    if cuda:
         yield Reading("memory.reserved_bytes", torch.cuda.max_memory_reserved(), "bytes", "lower")
-        yield Reading("memory.method", _ALLOCATOR)
     else:
-        yield Reading("memory.method", _LIVE)
-        if subject.case.mode == "fwd_bwd":
-            yield Note("scratch", _SCRATCH)
         yield Note("not_measured", "memory.reserved_bytes: the CPU's allocator reserves nothing that torch can see")
 
 
-def _live_peak(subject: Subject) -> tuple[int, int | None]:
+def _cpu_peak(subject: Subject, held: int) -> tuple[int, int | None]:
     """Peak of the step and, with a backward, what is alive between forward and backward; in bytes."""
-    with LiveBytes([*subject.weights, *subject.tensors]) as live:
-        if subject.case.mode == "fwd":
+    account = Account()
+    if subject.case.mode == "fwd":
+        with followed(account):
             subject.forward()
-            return live.peak, None
+        return held + account.peak, None
+    with followed(account):
         output = subject.module(*subject.inputs)
-        kept = live.now
+    kept = account.now
+    with followed(account):
         subject.backward(output)
-        return live.peak, kept
+    return held + account.peak, held + kept
 
 
 def _cuda_peak(subject: Subject) -> tuple[int, int | None]:

@@ -12,6 +12,7 @@ from attnbench.core.spec import Spec
 from attnbench.metrics.subject import Expected, Subject
 from attnbench.targets.construct import construct, default_heads, variants
 from attnbench.targets.detect import detect
+from attnbench.targets.fake import fake_device
 from attnbench.targets.insertion import insert, site_shapes
 from attnbench.targets.layouts import Shape, make_inputs, over_map
 from attnbench.targets.sources import Target, locate
@@ -31,7 +32,7 @@ def build(case: Case, where: str) -> Subject:
         UnsupportedError: the module refuses this shape, dtype or device.
         UsageError: the target is not there.
     """
-    device = {"meta": "meta", "fake": case.device}.get(where, where)
+    device = {"meta": "meta", "fake": fake_device(case.device)}.get(where, where)
     target = locate(case.target)
     torch.manual_seed(case.seed)
     with torch.device(device):

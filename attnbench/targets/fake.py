@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -11,7 +12,7 @@ from torch._subclasses.fake_tensor import (
     UnsupportedFakeTensorException,
 )
 
-__all__ = ["NEEDS_VALUES", "fake_tensors"]
+__all__ = ["NEEDS_VALUES", "fake_device", "fake_tensors"]
 
 # What a module raises that looks at values, which fake tensors do not have.
 NEEDS_VALUES = (
@@ -22,6 +23,11 @@ NEEDS_VALUES = (
 )
 
 _LOG = logging.getLogger("torch._subclasses.fake_tensor")
+
+
+def fake_device(device: str) -> str:
+    """Where fake tensors of that device live: a CUDA that is not here has no autograd, and lends the CPU's."""
+    return device if torch.cuda.is_available() or not device.startswith("cuda") else "cpu"
 
 
 @contextmanager

@@ -1,0 +1,128 @@
+"""Predicts the peak memory of a step on fake tensors, with the scratch of the kernels that would run."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from attnbench.core.record import Note
+from attnbench.metrics.attention_kernels import Kernel, as_on_cuda
+from attnbench.metrics.cuda_allocator import BLOCK, blas_workspace, kernel_scratch, uses_blas
+from attnbench.metrics.live_bytes import LiveBytes, storage_bytes
+from attnbench.metrics.scratch import scratch_of
+from attnbench.metrics.subject import Subject
+
+__all__ = ["Prediction", "predict"]
+
+_CPU = ("live bytes of fake tensors, operator by operator, and the scratch of this machine's CPU kernels, each seen in "
+        "one call alone or in smaller ones")  # fmt: skip
+_CUDA = ("live bytes of fake tensors, operator by operator, in blocks of 512 bytes, with {workspace:,} bytes for cuBLAS "
+         "and the scratch of attention kernels as their source has it; not measured on {device}")  # fmt: skip
+_NOT_HERE = ("predicted for a CUDA device that is not here: compute capability 8.0 is assumed{attention}; "
+             "on the device itself attnbench asks torch")  # fmt: skip
+_ABSENT = (8, 0)
+
+# A kernel's scratch is seldom more than this many times what it reads and writes: what stays below the peak even so
+# need not be looked at. Operators that hold a whole layer are always looked at.
+_REACH = 16
+_LAYERS = ("aten._native_multi_head_attention", "aten._transformer_encoder_layer_fwd", "aten.mkldnn_rnn_layer")
+
+# Doubt is said where it may move the peak by more than this part of it.
+_NEGLIGIBLE = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Bytes: peak = weights + inputs + saved + temporary + scratch; `saved` is None without a backward."""
+
+    peak: int
+    weights: int
+    inputs: int
+    saved: int | None
+    scratch: int
+    method: str
+    doubts: tuple[Note, ...] = ()
+
+    @property
+    def temporary(self) -> int:
+        """At the peak of live tensors, all but weights, inputs and what is saved for the backward."""
+        return self.peak - self.scratch - self.weights - self.inputs - (self.saved or 0)
+
+
+def predict(subject: Subject) -> Prediction:
+    """The peak of one step of a Subject on fake tensors, for the case's device whether it is here or not."""
+    cuda = subject.case.device.startswith("cuda")
+    block = BLOCK if cuda else 1
+    weights, inputs = storage_bytes(subject.weights, block), storage_bytes(subject.tensors, block)
+    absent = cuda and not torch.cuda.is_available()
+    with as_on_cuda() if absent else nullcontext(set[Kernel]()) as kernels:
+        with LiveBytes([*subject.weights, *subject.tensors], block) as live:
+            saved = _step(subject, live)
+    saved = None if saved is None else saved - weights - inputs
+    scratch, method, doubts = _on_cuda(live, kernels, absent) if cuda else _on_cpu(live)
+    return Prediction(live.peak + scratch, weights, inputs, saved, scratch, method, tuple(doubts))
+
+
+def _step(subject: Subject, live: LiveBytes) -> int | None:
+    """Run it; with a backward, the bytes alive between forward and backward."""
+    if subject.case.mode == "fwd":
+        subject.forward()
+        return None
+    output = subject.module(*subject.inputs)
+    kept = live.now
+    subject.backward(output)
+    return kept
+
+
+def _on_cpu(live: LiveBytes) -> tuple[int, str, list[Note]]:
+    """By how much kernels raise the peak above that of live tensors; how that is known; and what is not known."""
+    peak, unknown, guessed, odd = live.peak, set[str](), set[str](), set[str]()
+    for call, moment in sorted(live.calls.items(), key=lambda item: item[1], reverse=True):
+        reached = moment.before + moment.made
+        if reached + _REACH * (call.bytes + moment.made) <= peak and call.name not in _LAYERS:
+            continue
+        found = scratch_of(call)
+        if found is None:
+            unknown.add(call.name)
+            continue
+        if found.kept is not None and found.kept - moment.made > _NEGLIGIBLE * peak:
+            odd.add(call.name)
+        if found.guessed and found.taken > _NEGLIGIBLE * peak:
+            guessed.add(call.name)
+        peak = max(peak, reached + found.taken)
+    return peak - live.peak, _CPU, list(_cpu_doubts(unknown, guessed, odd))
+
+
+def _cpu_doubts(unknown: set[str], guessed: set[str], odd: set[str]) -> Iterator[Note]:
+    if unknown:
+        yield Note("scratch", f"the predicted peak may be too low: what {_list(unknown)} takes for itself is not known "
+                              "at this size")  # fmt: skip
+    if guessed:
+        yield Note("scratch", f"the predicted peak may be off: what {_list(guessed)} takes for itself is carried on "
+                              "from smaller batches, where another kernel may run")  # fmt: skip
+    if odd:
+        yield Note("scratch", f"the predicted peak may be too low: {_list(odd)} keeps more for the backward than fake "
+                              "tensors say")  # fmt: skip
+
+
+def _on_cuda(live: LiveBytes, kernels: set[Kernel], absent: bool) -> tuple[int, str, list[Note]]:
+    capability = _ABSENT if absent else torch.cuda.get_device_capability()
+    workspace = blas_workspace(capability) if any(uses_blas(call) for call in live.calls) else 0
+    reached = (moment.before + moment.made + kernel_scratch(call) for call, moment in live.calls.items())
+    scratch = max(live.peak, *reached, 0) - live.peak + workspace
+    device = "such a device" if absent else "this device"
+    return scratch, _CUDA.format(workspace=workspace, device=device), list(_cuda_doubts(live, kernels, absent))
+
+
+def _cuda_doubts(live: LiveBytes, kernels: set[Kernel], absent: bool) -> Iterator[Note]:
+    if absent:
+        by = f" and attention by the {_list(set(kernels))} kernel" if kernels else ""
+        yield Note("assumed", _NOT_HERE.format(attention=by))
+    if any("convolution" in call.name for call in live.calls):
+        yield Note("scratch", "the predicted peak may be too low: cuDNN takes a workspace for convolutions that only the "
+                              "device tells")  # fmt: skip
+
+
+def _list(names: set[str]) -> str:
+    return ", ".join(sorted(name.removeprefix("aten.") for name in names))
