@@ -71,7 +71,8 @@ class Fit:
 def _told(record: Record) -> dict[str, Any]:
     return {
         "case": record.case.to_dict(),
-        "predicted_peak_bytes": record.value(PEAK),
+        "predicted_peak_bytes": None,
+        **{reading.name.removeprefix("static."): reading.value for reading in record.readings},
         "status": record.status,
         "reason": record.reason,
         "notes": [{"kind": note.kind, "text": note.text} for note in record.notes],

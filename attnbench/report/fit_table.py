@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["render_fits", "shown_memory"]
 
+_METHOD = "static.predicted_method"
 _GAP = 2
 _NARROWEST_NAME = 8
 # What a narrow terminal does without, first to last.
@@ -56,12 +57,18 @@ def render_fits(fits: Sequence[Fit], width: int = 80, *, origin: str = "") -> "G
     batches = {row.record.case.batch_size for row in rows}
     shared = [fact for fact in shared_phrases(records) if len(batches) > 1 or fact != f"batch {batches.copy().pop()}"]
     parts: list[RenderableType] = [Text(" · ".join([*shared, memory]), style="italic")]
-    parts.append(Text("Predicted from shapes: nothing was run, no memory was taken.", style="italic"))
+    parts.append(Text(f"Predicted, not run{_method(records)}.", style="italic"))
     for asked in ("size", "batch"):
         chosen = [row for row in rows if row.fit.asked == asked]
         if chosen:
             parts += [Text(), *_section(chosen, varying_facts(records), width)]
     return Group(*parts)
+
+
+def _method(records: Sequence[Record]) -> str:
+    """How it was predicted, where all rows agree on it."""
+    methods = {record.value(_METHOD) for record in records if record.value(_METHOD)}
+    return f": {visible(methods.pop())}" if len(methods) == 1 else ""
 
 
 def shown_memory(memory: int) -> str:

@@ -11,18 +11,18 @@ OWN = """
 from torch import nn
 
 
-class PlusOne(nn.Module):
+class Doubled(nn.Module):
     def __init__(self, dim):
         super().__init__()
 
     def forward(self, x):
         b, c, h, w = x.shape
-        return x + 1
+        return x + x
 
 
-class Looks(PlusOne):
+class Looks(Doubled):
     def forward(self, x):
-        return x + 1 if x.sum().item() > 0 else x
+        return x + x if x.sum().item() > 0 else x
 """
 
 
@@ -40,30 +40,32 @@ def answers(out: str) -> list[tuple[str, object]]:
 
 def test_without_a_size_both_are_asked(cli) -> None:
     """512 bytes a position: isqrt(204,800) = 452 a side in 100 MiB, and 200 times 32x32."""
-    code, out, err = cli(*FIT, "own.py:PlusOne", "--memory", "100MiB", "--json")
+    code, out, err = cli(*FIT, "own.py:Doubled", "--memory", "100MiB", "--json")
     assert (code, err) == (0, "")
     assert answers(out) == [("size", 452), ("batch", 200)]
 
 
 def test_what_is_given_is_not_searched_for(cli) -> None:
     """4 x 512 bytes a position: isqrt(51,200) = 226; at 64x64 2 MiB each: 50 of them."""
-    size = cli(*FIT, "own.py:PlusOne", "--memory", "100MiB", "-b", "1,4", "--json").out
+    size = cli(*FIT, "own.py:Doubled", "--memory", "100MiB", "-b", "1,4", "--json").out
     assert answers(size) == [("size", 452), ("size", 226)]
-    batch = cli(*FIT, "own.py:PlusOne", "--memory", "100MiB", "--res", "32,64", "--json").out
+    batch = cli(*FIT, "own.py:Doubled", "--memory", "100MiB", "--res", "32,64", "--json").out
     assert answers(batch) == [("batch", 200), ("batch", 50)]
-    both = cli(*FIT, "own.py:PlusOne", "--memory", "100MiB", "--res", "64", "-b", "4", "--json").out
+    both = cli(*FIT, "own.py:Doubled", "--memory", "100MiB", "--res", "64", "-b", "4", "--json").out
     assert answers(both) == [("size", 226), ("batch", 50)]
 
 
 def test_modules_and_networks_side_by_side(cli) -> None:
-    code, out, err = cli(*FIT, "self_attn,own.py:PlusOne", "vgg16", "--memory", "2GiB", "-b", "1")
+    code, out, err = cli(*FIT, "self_attn,own.py:Doubled", "vgg16", "--memory", "512MiB", "-b", "1")
     assert code == 0, err
-    rows = {line.split()[0]: line for line in out.splitlines() if "x" in line and line[:1].isalpha()}
-    assert "2048x2048" in rows["own.py:PlusOne"]  # 512 bytes x 2048^2 = 2 GiB to the last byte
-    assert "100.0 %" in rows["own.py:PlusOne"]
-    # The N x N map twice alone: 8 s^4 <= 2^31 gives s <= 128.
-    assert int(rows["self_attn"].split()[1].split("x")[0]) in range(120, 129)
-    assert "vgg16" in rows
+    rows = {line.split()[0]: line for line in out.splitlines() if line[:1].isalpha()}
+    assert "1024x1024" in rows["own.py:Doubled"]  # 512 bytes x 1024^2 = 512 MiB to the last byte
+    assert "100.0 %" in rows["own.py:Doubled"]
+    # The N x N map twice alone: 8 s^4 <= 2^29 gives s <= 90.
+    assert int(rows["self_attn"].split()[1].split("x")[0]) in range(84, 91)
+    # 138,357,544 parameters alone are 527.8 MiB.
+    assert " none " in rows["vgg16"]
+    assert "even 32x32, the smallest size that was found, needs 5" in out
 
 
 def test_tokens_are_asked_for_with_seq_len(cli) -> None:
@@ -80,7 +82,7 @@ def test_tokens_are_asked_for_with_seq_len(cli) -> None:
 
 def test_without_a_memory_it_is_what_is_free(cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("attnbench.engine.answer.free_bytes", lambda device: 1024**3)
-    code, out, _ = cli(*FIT, "own.py:PlusOne")
+    code, out, _ = cli(*FIT, "own.py:Doubled")
     assert code == 0
     assert "memory 972.8 MiB (95 % of what is free)" in out
 
@@ -90,12 +92,12 @@ def test_what_cannot_be_predicted_is_exit_code_3(cli) -> None:
     assert code == 3
     assert "cannot tell" in out
     assert "nothing could be predicted" in err
-    assert cli(*FIT, "own.py:Looks,own.py:PlusOne", "--memory", "1GiB").code == 0
+    assert cli(*FIT, "own.py:Looks,own.py:Doubled", "--memory", "1GiB").code == 0
 
 
 def test_the_first_line_of_the_records_own_command_runs_the_answer(cli) -> None:
-    (answer,) = json.loads(cli(*FIT, "own.py:PlusOne", "--memory", "1MiB", "-b", "1", "--json").out)
-    assert answer["largest"]["repro"].startswith("attnbench run --module own.py:PlusOne --res 45x45 ")  # isqrt(2048)
+    (answer,) = json.loads(cli(*FIT, "own.py:Doubled", "--memory", "1MiB", "-b", "1", "--json").out)
+    assert answer["largest"]["repro"].startswith("attnbench run --module own.py:Doubled --res 45x45 ")  # isqrt(2048)
 
 
 def test_ctrl_c_shows_what_was_found(cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +110,7 @@ def test_ctrl_c_shows_what_was_found(cli, monkeypatch: pytest.MonkeyPatch) -> No
 
     found = engine.fit
     monkeypatch.setattr(engine, "fit", interrupted)
-    code, out, _ = cli(*FIT, "own.py:PlusOne", "--memory", "100MiB")
+    code, out, _ = cli(*FIT, "own.py:Doubled", "--memory", "100MiB")
     assert code == 130
     assert "452x452" in out
 

@@ -51,7 +51,18 @@ def test_quadratic_and_linear_stand_side_by_side(printed: Printed) -> None:
     assert line_of(text, "linear_attn") == [
         "linear_attn", "9120x9120", "83,174,400", "81,920", "99.9", "%", "9121x9121", "4.4", "MiB",
     ]  # fmt: skip
-    assert "nothing was run" in text
+    assert "Predicted, not run." in text
+
+
+def test_the_method_is_said_where_all_share_it(printed: Printed) -> None:
+    def by(*methods: str) -> str:
+        case = module(side=32)
+        readings = [[Reading(PEAK, 5), Reading("static.predicted_method", method)] for method in methods]
+        fits = [Fit("size", MEMORY, case, record(case, *pair), None, 1, 9) for pair in readings]
+        return printed(render_fits(fits, 120), 120)
+
+    assert "Predicted, not run: live bytes." in by("live bytes", "live bytes")
+    assert "Predicted, not run." in by("live bytes", "guesses")
 
 
 def test_sizes_and_batches_are_two_tables(printed: Printed) -> None:
