@@ -117,13 +117,29 @@ def _flex_backward(args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> 
 
 
 def _trilinear(args: Sequence[Any], kwargs: Mapping[str, Any], out: Tensor) -> Work:
-    """sum of a * b * c over the axes `sumdim`, each tensor spread along its `expand` axes, as nn.Bilinear uses it."""
-    factors, spread = list(args[:3]), args[3:6]
-    for place, axes in enumerate(spread):
-        for axis in sorted(axes):
-            factors[place] = factors[place].unsqueeze(axis)
-    sizes = [max(sizes) for sizes in zip(*(factor.shape for factor in factors), strict=True)]
-    return Work(math.prod(sizes))
+    """Two products one after the other, as ATen does it: a and b first, summed over what c does not have.
+
+    Each tensor is spread along its `expand` axes; nn.Bilinear is x W, B*O*I*J MACs, and that times y, B*O*J.
+    """
+    spread = [set(axes) for axes in args[3:6]]
+    factors = [_spread(factor, axes) for factor, axes in zip(args[:3], spread, strict=True)]
+    sizes = [max(sizes) for sizes in zip(*factors, strict=True)]
+    every, summed = set(range(len(sizes))), set(args[6])
+    first = summed & spread[2]
+    steps = ((every - (spread[0] & spread[1]), first), (every - first, summed - first))
+    return Work(sum(math.prod(sizes[axis] for axis in axes) for axes, over in steps if over))
+
+
+def _spread(factor: Tensor, axes: set[int]) -> list[int]:
+    sizes = list(factor.shape)
+    for axis in sorted(axes):
+        sizes.insert(axis, 1)
+    return sizes
+
+
+def _conv_tbc(args: Sequence[Any], kwargs: Mapping[str, Any], out: Tensor) -> Work:
+    """A convolution over (T, B, C) with a weight of (taps, C, C_out)."""
+    return Work(out.numel() * math.prod(args[1].shape[:2]))
 
 
 def _distances(args: Sequence[Any], kwargs: Mapping[str, Any], out: Tensor) -> Work:
@@ -182,6 +198,7 @@ _BY_NAME: Mapping[str, Formula] = {
     "_grouped_mm _scaled_grouped_mm": _grouped,
     "convolution _convolution convolution_overrideable": _convolution,
     "mkldnn_convolution cudnn_convolution _slow_conv2d_forward _conv_depthwise2d": _plain_convolution,
+    "conv_tbc": _conv_tbc,
     "convolution_backward": _convolution_backward,
     _SDPA: _attention,
     " ".join(f"{name}_backward" for name in _SDPA.split()): _attention_backward,

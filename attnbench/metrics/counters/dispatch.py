@@ -205,7 +205,8 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif kind_of(func) == "unknown":
             self._count.uncounted[_kernel_name(func)] += 1
         tensors = tensors_of(args, kwargs)
-        self._products.see(name, args, tensors, out, self._teller(func), views=_is_view(func, tensors, out))
+        if not _is_view(func, tensors, out):
+            self._products.see(name, args, tensors, out, self._teller(func))
         if not _in_backward() and self._calls.name != "scaled_dot_product_attention":
             self._other_work(func, args, tensors, out)
 

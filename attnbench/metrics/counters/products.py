@@ -5,24 +5,41 @@ value a channel, pooled over the positions, is none, since the gate could stand 
 is also used for itself (a gated map that goes on, and is pooled besides), nor a square (it belongs to a norm).
 """
 
-import math
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
 __all__ = ["Products"]
 
-# Along which axes of a product a factor varies.
-Factor = tuple[bool, ...]
-
 _PRODUCTS = ("mul", "multiply")
 _SUMS = ("sum", "mean", "cumsum")
 # A copy of a product, or one with another factor of one value, is the product still.
 _COPIES = ("clone", "_to_copy", "contiguous", "_reshape_copy")
 _SCALINGS = ("mul", "div")
+
+Told = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """Along which axes a factor varies; where it is a product itself, that and its own factors along the same axes."""
+
+    varies: tuple[bool, ...]
+    product: "Product | None" = None
+    parts: "tuple[Factor, ...]" = ()
+
+    def mapped(self, mapping: Callable[[tuple[bool, ...]], tuple[bool, ...]]) -> "Factor":
+        """The same along other axes."""
+        return Factor(mapping(self.varies), self.product, tuple(part.mapped(mapping) for part in self.parts))
+
+    def leaves(self) -> "list[Factor]":
+        """What is multiplied in the end: a product that is used for itself too is a factor like any other."""
+        if self.product is None or self.product.uses > 1:
+            return [self]
+        return [leaf for part in self.parts for leaf in part.leaves()]
 
 
 @dataclass(slots=True)
@@ -33,64 +50,70 @@ class Product:
     strides: tuple[int, ...]
     factors: tuple[Factor, ...]
     complexes: int  # how many of the two numbers multiplied last are complex
-    parents: tuple["Product", ...] = ()
     uses: int = 0
 
-    @property
-    def used_once(self) -> bool:
-        """Whether it, and every product that it was made from, went into one operator alone."""
-        return self.uses == 1 and all(parent.used_once for parent in self.parents)
+    def seen_as(self, view: Tensor) -> Factor:
+        """It as a factor along the axes of a view of it."""
 
-    @property
-    def macs(self) -> int:
-        return math.prod(self.sizes) * (1, 2, 4)[self.complexes]
+        def along(varies: tuple[bool, ...]) -> tuple[bool, ...]:
+            steps = zip(view.shape, view.stride(), strict=True)
+            return tuple(self._walks(varies, size, stride) for size, stride in steps)
 
-    def seen_as(self, view: Tensor) -> tuple[Factor, ...]:
-        """Its factors along the axes of a view of it."""
-        return tuple(
-            tuple(self._varies(factor, size, stride) for size, stride in zip(view.shape, view.stride(), strict=True))
-            for factor in self.factors
-        )
+        own = tuple(map(any, zip(*(factor.varies for factor in self.factors), strict=True)))
+        return Factor(own, self, self.factors).mapped(along)
 
-    def _varies(self, factor: Factor, size: int, stride: int) -> bool:
-        """Whether a walk of so many steps of that stride passes along an axis that the factor varies along."""
+    def _walks(self, varies: tuple[bool, ...], size: int, stride: int) -> bool:
+        """Whether so many steps of that stride pass along an axis on which something varies."""
         if size == 1 or stride == 0:
             return False
-        axes = zip(factor, self.sizes, self.strides, strict=True)
-        return any(varies and step * length > stride and step <= stride * (size - 1) for varies, length, step in axes)
+        axes = zip(varies, self.sizes, self.strides, strict=True)
+        return any(each and step * length > stride and step <= stride * (size - 1) for each, length, step in axes)
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """A product that was summed over some axes of a view of it: how many numbers, and whom to tell."""
+
+    product: Product
+    factor: Factor
+    axes: tuple[int, ...]
+    numbers: int
+    told: Told
+
+    @property
+    def is_contraction(self) -> bool:
+        """Two factors vary along one of the axes, and the product was not used for anything else."""
+        leaves = self.factor.leaves()
+        return self.product.uses == 1 and any(sum(leaf.varies[axis] for leaf in leaves) > 1 for axis in self.axes)
 
 
 @dataclass(slots=True)
 class Products:
-    """Watches the operators of a forward go by; `contractions` are known when it is over, for a product may be used
-    again later."""
+    """Watches the operators go by. What is a contraction is known when all is over: a product may be used again."""
 
     _alive: dict[int, tuple[Product, "weakref.ref[Any]"]] = field(default_factory=dict)
-    _closed: list[tuple[Product, Callable[[int], None]]] = field(default_factory=list)
+    _sums: list[Sum] = field(default_factory=list)
 
-    def see(self, name: str, args: Sequence[Any], tensors: Sequence[Tensor], out: Any, count: Callable[[int], None],
-            *, views: bool) -> None:  # fmt: skip
-        """One operator: its name, arguments, the tensors among them, its output, and whom to tell of a contraction."""
-        if views:
-            return
-        used = [(tensor, self._of(tensor)) for tensor in tensors]
-        for product in {id(product): product for _, product in used if product is not None}.values():
+    def see(self, name: str, args: Sequence[Any], tensors: Sequence[Tensor], out: Any, told: Told) -> None:
+        """One operator that gives no mere view: its name, arguments, the tensors among them, what came out."""
+        used = [product for product in map(self._of, tensors) if product is not None]
+        for product in {id(product): product for product in used}.values():
             product.uses += 1
-        if name in _SUMS and used and used[0][1] is not None and self._contracts(name, args, *used[0]):
-            self._closed.append((used[0][1], count))
+        if name in _SUMS and (summed := self._of(tensors[0])) is not None:
+            self._sums.append(_sum(args, tensors[0], summed, told))
         if not isinstance(out, Tensor):
             return
         made = self._made(name, args, tensors, out)
-        self._alive.pop(id(out.untyped_storage()), None)
+        self._alive.pop(id(out.untyped_storage()), None)  # an in-place form: what was there is there no more
         if made is not None:
             self._remember(out, made)
 
     def finish(self) -> None:
-        """Tell of every contraction whose product was used for nothing else."""
-        for product, count in self._closed:
-            if product.used_once:
-                count(product.macs)
-        self._closed.clear()
+        """Tell of every contraction."""
+        for each in self._sums:
+            if each.is_contraction:
+                each.told(each.numbers * (1, 2, 4)[each.product.complexes])
+        self._sums.clear()
         self._alive.clear()
 
     def _of(self, tensor: Tensor) -> Product | None:
@@ -102,33 +125,33 @@ class Products:
         address = id(storage)
         self._alive[address] = (product, weakref.ref(storage, lambda _: self._alive.pop(address, None)))
 
-    def _contracts(self, name: str, args: Sequence[Any], tensor: Tensor, product: Product | None) -> bool:
-        assert product is not None
-        summed = _summed(name, args, tensor.dim())
-        factors = product.seen_as(tensor)
-        return any(sum(factor[axis] for factor in factors) > 1 for axis in summed)
-
     def _made(self, name: str, args: Sequence[Any], tensors: Sequence[Tensor], out: Tensor) -> Product | None:
-        if name in _COPIES and (source := self._of(tensors[0])) is not None:
-            return _product(out, source.seen_as(tensors[0]), source.complexes, (source,))
-        if name in _SCALINGS and (scaled := _scaled(args)) is not None:
-            source = self._of(scaled)
-            return source and _product(out, _spread(source.seen_as(scaled), out.dim()), source.complexes, (source,))
+        """The product that came out, if one did."""
+        same = tensors[0] if name in _COPIES else _scaled(args) if name in _SCALINGS else None
+        if same is not None:
+            source = self._of(same)
+            return source and replace(_product([source.seen_as(same)], out), complexes=source.complexes)
         if name not in _PRODUCTS or len(tensors) != 2 or _same(*tensors):
             return None
-        factors: list[Factor] = []
-        parents = []
-        for tensor in tensors:
-            source = self._of(tensor)
-            parents += [source] if source is not None else []
-            own = source.seen_as(tensor) if source else (_variation(tensor),)
-            factors += _spread(own, out.dim())
-        complexes = sum(tensor.dtype.is_complex for tensor in tensors)
-        return _product(out, tuple(factors), complexes, tuple(parents))
+        made = _product([self._factor(tensor) for tensor in tensors], out)
+        return replace(made, complexes=sum(tensor.dtype.is_complex for tensor in tensors))
+
+    def _factor(self, tensor: Tensor) -> Factor:
+        product = self._of(tensor)
+        return Factor(_variation(tensor)) if product is None else product.seen_as(tensor)
 
 
-def _product(out: Tensor, factors: tuple[Factor, ...], complexes: int, parents: tuple[Product, ...]) -> Product:
-    return Product(tuple(out.shape), tuple(out.stride()), factors, complexes, parents)
+def _product(factors: Sequence[Factor], out: Tensor) -> Product:
+    """With the leading axes that broadcasting adds, along which nothing varies."""
+
+    def spread(varies: tuple[bool, ...]) -> tuple[bool, ...]:
+        return (False,) * (out.dim() - len(varies)) + varies
+
+    return Product(tuple(out.shape), tuple(out.stride()), tuple(factor.mapped(spread) for factor in factors), 0)
+
+
+def _sum(args: Sequence[Any], tensor: Tensor, product: Product, told: Told) -> Sum:
+    return Sum(product, product.seen_as(tensor), _summed(args, tensor.dim()), tensor.numel(), told)
 
 
 def _scaled(args: Sequence[Any]) -> Tensor | None:
@@ -142,13 +165,8 @@ def _scaled(args: Sequence[Any]) -> Tensor | None:
     return right if left.numel() == 1 else None
 
 
-def _variation(tensor: Tensor) -> Factor:
+def _variation(tensor: Tensor) -> tuple[bool, ...]:
     return tuple(size > 1 and stride != 0 for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-
-
-def _spread(factors: tuple[Factor, ...], rank: int) -> tuple[Factor, ...]:
-    """With the leading axes that broadcasting adds, along which nothing varies."""
-    return tuple((False,) * (rank - len(factor)) + factor for factor in factors)
 
 
 def _same(left: Tensor, right: Tensor) -> bool:
@@ -158,11 +176,11 @@ def _same(left: Tensor, right: Tensor) -> bool:
     return place(left) == place(right)
 
 
-def _summed(name: str, args: Sequence[Any], rank: int) -> list[int]:
+def _summed(args: Sequence[Any], rank: int) -> tuple[int, ...]:
     """The axes that are summed: those given, or all."""
     given = args[1] if len(args) > 1 else None
     if isinstance(given, int):
         given = [given]
     if not isinstance(given, list | tuple) or not given:
-        return list(range(rank))
-    return [axis % rank if rank else 0 for axis in given if rank]
+        return tuple(range(rank))
+    return tuple(axis % rank for axis in given if rank)

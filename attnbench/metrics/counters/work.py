@@ -49,7 +49,7 @@ _ELEMENTWISE = """
     _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d _weight_norm_interface addr
     batch_norm_elemt binary_cross_entropy binary_cross_entropy_with_logits bucketize count_nonzero cross cummax cummin
     cumprod cumsum dist floor_divide glu grid_sampler_2d grid_sampler_3d hardswish huber_loss index_add index_reduce
-    isin linalg_cross log_sigmoid_forward logcumsumexp mse_loss native_dropout renorm rrelu_with_noise
+    isin linalg_cross log_sigmoid_forward polar logcumsumexp mse_loss native_dropout renorm rrelu_with_noise
     rrelu_with_noise_functional searchsorted smooth_l1_loss soft_margin_loss threshold upsample_bicubic2d
     upsample_bilinear2d upsample_linear1d upsample_trilinear3d
 """
