@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 FIT = ["fit", "--no-isolate", "--device", "cpu"]
 
@@ -98,6 +99,19 @@ def test_what_cannot_be_predicted_is_exit_code_3(cli) -> None:
 def test_the_first_line_of_the_records_own_command_runs_the_answer(cli) -> None:
     (answer,) = json.loads(cli(*FIT, "own.py:Doubled", "--memory", "1MiB", "-b", "1", "--json").out)
     assert answer["largest"]["repro"].startswith("attnbench run --module own.py:Doubled --res 45x45 ")  # isqrt(2048)
+
+
+def test_a_gpu_is_predicted_for_wherever_it_is(cli) -> None:
+    """Blocks of 512 bytes and no product: the same sums as on the CPU."""
+    words = ["fit", "--no-isolate", "--device", "cuda", "own.py:Doubled"]
+    assert answers(cli(*words, "--memory", "100MiB", "--json").out) == [("size", 452), ("batch", 200)]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="its memory is known where it is")
+def test_the_free_memory_of_a_gpu_that_is_not_here_cannot_be_told(cli) -> None:
+    code, out, err = cli("fit", "--no-isolate", "--device", "cuda", "own.py:Doubled")
+    assert (code, out) == (3, "")
+    assert "say it with --memory" in err
 
 
 def test_ctrl_c_shows_what_was_found(cli, monkeypatch: pytest.MonkeyPatch) -> None:
