@@ -47,7 +47,7 @@ def show(
     baseline: Annotated[str | None, typer.Option(help="With a file: compare with this one.")] = None,
     notes: Annotated[bool, typer.Option("--notes", help="With a file: every note, also how rows were built.")] = False,
     res: opt.Res = None,
-    img_size: opt.ImgSize = None,
+    img_size: Annotated[opt.Many, typer.Option(help="Of a network; an own target is taken for one.")] = None,
     seq_len: opt.SeqLen = None,
     batch_size: opt.BatchSize = None,
     dim: opt.Dim = None,
@@ -140,6 +140,8 @@ def _counted(target: str, given: Mapping[str, Any]) -> "list[Record]":
     from attnbench.metrics.metric import Options
 
     modules, networks = opt.by_kind(opt.listed([target]))
+    if "img_size" in given:  # nothing else tells a network of one's own from a module
+        modules, networks = [], [*networks, *modules]
     cases = Sweep(modules=modules, networks=networks, **given).cases()
     options = Options(metrics=_COUNTERS)
     channel = WorkerChannel(quiet=True)

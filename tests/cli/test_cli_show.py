@@ -56,6 +56,18 @@ def test_an_attention_of_ones_own_by_operator(cli, tmp_path: Path) -> None:
     assert by_module["(own)"] == 2 * 2 * 16 * 16 * 8
 
 
+def test_a_network_of_ones_own_is_one_because_it_has_images(cli, tmp_path: Path) -> None:
+    """A convolution of 3 to 4 channels with 3x3 taps over 8x8 positions, and a dense layer of 4 to 10."""
+    (tmp_path / "own.py").write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    pooled = nn.AdaptiveAvgPool2d(1), nn.Flatten()\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), *pooled, nn.Linear(4, 10))\n"
+    )
+    lines = figures(cli("show", "own.py:net", "--by", "module", "--img-size", "8").out)
+    assert lines == {"own.py:net 8x8": 6912 + 40, "0": 9 * 3 * 4 * 64, "3": 4 * 10}
+
+
 def test_a_backward_is_told_beside_the_operators(cli) -> None:
     """Of y = W x a backward is two products of the same size: for the weights and for the input."""
     out = cli("show", "torch.nn:Linear", "--by", "op", "--seq-len", "16", "--dim", "8", "--mode", "fwd_bwd").out
