@@ -33,12 +33,24 @@ class Moment:
     made: int
 
 
-def _may_accumulate(func: Any) -> bool:
-    """Whether this operator is autograd adding up gradients, which it does in place once no mode watches.
+# Autograd adds up gradients, and puts them into zeros, in place; but not while a mode watches.
+_IN_PLACE_UNWATCHED = frozenset({
+    torch.ops.aten.add.Tensor, torch.ops.aten.scatter.src, torch.ops.aten.scatter_add.default,
+    torch.ops.aten.index_add.default, torch.ops.aten.index_put.default,
+})  # fmt: skip
+
+
+def _may_be_in_place(func: Any) -> bool:
+    """Whether this operator of a backward is done in place once no mode watches.
 
     Its first operand is then gone before the next operator, and the peak is looked at only there.
     """
-    return func is torch.ops.aten.add.Tensor and torch._C._current_graph_task_id() != -1
+    return func in _IN_PLACE_UNWATCHED and torch._C._current_graph_task_id() != -1
+
+
+def _only_looks(func: Any) -> bool:
+    """Whether this operator gives a view, or asks a tensor something, and so computes nothing."""
+    return getattr(func, "is_view", False) or getattr(func, "namespace", "") == "prim"
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -62,12 +74,12 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self._peak, before = self.peak, self.now
-        call = None if getattr(func, "is_view", False) else described(func, args, kwargs or {})
+        call = None if _only_looks(func) else described(func, args, kwargs or {})
         output = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(output):
             if isinstance(leaf, Tensor):
                 self._watch(leaf)
-        if not _may_accumulate(func):
+        if not _may_be_in_place(func):
             self._peak = self.peak
             if call is not None:
                 moment = Moment(before, self.now - before)

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from attnbench.core.record import Note
 from attnbench.metrics.attention_kernels import Kernel, as_on_cuda
@@ -22,6 +23,8 @@ _CUDA = ("live bytes of fake tensors, operator by operator, in blocks of 512 byt
 _NOT_HERE = ("predicted for a CUDA device that is not here: compute capability 8.0 is assumed{attention}; "
              "on the device itself attnbench asks torch")  # fmt: skip
 _ABSENT = (8, 0)
+_RECURRENT = ("the predicted peak of a recurrent layer may be off by a tenth, since its steps reuse memory in another "
+              "order while they are watched, and with a backward far too low, since its workspace is not known")  # fmt: skip
 
 # A kernel's scratch is seldom more than this many times what it reads and writes: what stays below the peak even so
 # need not be looked at. Operators that hold a whole layer are always looked at.
@@ -61,6 +64,8 @@ def predict(subject: Subject) -> Prediction:
             saved = _step(subject, live)
     saved = None if saved is None else saved - weights - inputs
     scratch, method, doubts = _on_cuda(live, kernels, absent) if cuda else _on_cpu(live)
+    if any(isinstance(part, nn.RNNBase) for part in subject.module.modules()):
+        doubts.append(Note("scratch", _RECURRENT))
     return Prediction(live.peak + scratch, weights, inputs, saved, scratch, method, tuple(doubts))
 
 
@@ -90,7 +95,7 @@ def _on_cpu(live: LiveBytes) -> tuple[int, str, list[Note]]:
             odd.add(call.name)
         if found.guessed and found.taken > _NEGLIGIBLE * peak:
             guessed.add(call.name)
-        peak = max(peak, reached + found.taken)
+        peak = max(peak, reached + found.taken, moment.before + (found.kept or 0) + found.taken)
     return peak - live.peak, _CPU, list(_cpu_doubts(unknown, guessed, odd))
 
 

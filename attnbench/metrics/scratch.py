@@ -17,6 +17,18 @@ __all__ = ["scratch_of"]
 _POINTS = 5
 # So many axes, from the longest, are tried one by one.
 _TRIED = 3
+# Operators of torch's own loops, which write where they read: they take nothing while no type is promoted. (Of a number
+# beside the tensors they make a tensor: a dozen bytes, which count where the call is small and is made.)
+_PLAIN = frozenset({
+    "add", "sub", "rsub", "mul", "div", "neg", "abs", "exp", "exp2", "log", "sqrt", "rsqrt", "reciprocal", "pow", "sin",
+    "cos", "tanh", "sigmoid", "relu", "elu", "gelu", "silu", "leaky_relu", "hardtanh", "softplus", "clamp", "clamp_min",
+    "clamp_max", "where", "maximum", "minimum", "add_", "sub_", "mul_", "div_", "relu_", "copy_", "fill_", "zero_",
+    "tanh_backward", "sigmoid_backward", "threshold_backward", "gelu_backward", "silu_backward", "elu_backward",
+    "clone", "ones_like", "zeros_like", "empty_like", "full_like", "new_zeros", "new_empty", "zeros", "empty", "full",
+    "cat", "stack", "amax", "amin", "mm", "bmm", "addmm", "_unsafe_view", "_softmax", "_log_softmax", "bernoulli_",
+    "native_layer_norm", "native_group_norm", "sum", "mean", "cumsum", "masked_fill", "masked_fill_",
+})  # fmt: skip
+
 _FLASH = "aten._scaled_dot_product_flash_attention_for_cpu"
 
 
@@ -35,6 +47,8 @@ def _scratch(call: Call, threads: int) -> Scratch | None:
     """`threads` is there for the cache: many kernels take a buffer for each thread."""
     if SMALL.covers(call):
         return alone(call)
+    if _is_plain(call):
+        return Scratch(0)
     if call.name.startswith(_FLASH):
         return _flash(call)
     # A convolution of few elements runs in another library than a larger one, which therefore tells nothing.
@@ -73,7 +87,11 @@ def _law(axis: Axis, fits: Callable[[Call], bool], measure: Callable[[Call], Scr
         points.append((length, found.taken))
         guessed |= found.guessed
     law = fit_exact(points)
-    return None if law is None else Scratch(int(law(axis.length)), guessed=guessed)
+    return None if law is None or (axis.grows and law.degree == 0) else Scratch(int(law(axis.length)), guessed=guessed)
+
+
+def _is_plain(call: Call) -> bool:
+    return call.name.removeprefix("aten.") in _PLAIN and {each.dtype for each in call.tensors} <= {torch.float32}
 
 
 def _flash(call: Call) -> Scratch | None:

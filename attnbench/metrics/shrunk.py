@@ -29,6 +29,7 @@ class Axis:
     length: int
     at: Callable[[int], Call]
     step: int = _STEP
+    grows: bool = False  # what does not grow with it will be overtaken by what does
     fickle: bool = False  # another length may be served by another kernel
 
     def lengths(self, points: int, fits: Callable[[Call], bool]) -> list[int]:
@@ -48,8 +49,9 @@ def axes(call: Call) -> Iterator[Axis]:
     """The axes along which the call can shrink, the longest first; a convolution's rows and then its batch."""
     if call.name in _CONVOLUTIONS:
         data = call.arguments[call.name.endswith("backward")]
-        yield Axis(data.shape[_ROWS], lambda length: _convolution(call, _ROWS, length))
-        yield Axis(data.shape[_BATCH], lambda length: _convolution(call, _BATCH, length), step=1, fickle=True)
+        stride = call.arguments[3 + call.name.endswith("backward")][0]
+        yield Axis(data.shape[_ROWS], lambda length: _convolution(call, _ROWS, length), stride, grows=True)
+        yield Axis(data.shape[_BATCH], lambda length: _convolution(call, _BATCH, length), step=1, grows=True, fickle=True)
         return
     for size in call.sizes():
         resize = partial(call.resized, size)

@@ -1,0 +1,155 @@
+"""Subjects whose predicted peak is held against the allocator: built-in modules, torch's own layers, small networks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from attnbench.core.case import Case
+from attnbench.metrics.subject import Subject
+from attnbench.targets.build import build
+from attnbench.targets.catalogue import catalogue
+from attnbench.targets.resolve import resolve
+
+__all__ = ["LAYERS", "MODULES", "Layer", "layer_subject", "module_subject"]
+
+MODULES = [spec.name for spec in catalogue() if spec.kind == "module"]
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def module_subject(name: str, side: int, mode: str, dtype: str, where: str) -> Subject:
+    """A built-in module on a map that is not square, two samples."""
+    case = Case(name, height=side, width=side + 1, tokens=side * (side + 1), dim=64, batch_size=2, mode=mode,
+                dtype=dtype)  # fmt: skip
+    return build(resolve(case), where)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module made by `make` and the shapes of its inputs at a small and at a larger size."""
+
+    make: Callable[[], nn.Module]
+    small: tuple[tuple[int, ...], ...]
+    large: tuple[tuple[int, ...], ...]
+    dtypes: tuple[str, ...] = ("fp32",)
+
+
+def layer_subject(layer: Layer, shapes: tuple[tuple[int, ...], ...], mode: str, dtype: str, where: str) -> Subject:
+    """The Subject of a layer; `where` is `fake` (inside a fake mode) or `cpu`."""
+    torch.manual_seed(0)
+    module = layer.make()
+    kind = _DTYPES[dtype]
+    for owner in module.modules():  # `Module.to` cannot replace fake parameters
+        for name, parameter in owner._parameters.items():
+            if parameter is not None:
+                owner._parameters[name] = nn.Parameter(parameter.detach().to(kind))
+    inputs = tuple(torch.randn(*shape, dtype=kind, requires_grad=mode == "fwd_bwd") for shape in shapes)
+    module.train(mode == "fwd_bwd")
+    return Subject(Case("layer", batch_size=shapes[0][0], mode=mode, dtype=dtype), module, inputs, where)
+
+
+class Apply(nn.Module):
+    """A function as a module: its parts first, then the inputs."""
+
+    def __init__(self, function: Callable[..., Tensor], *parts: nn.Module) -> None:
+        super().__init__()
+        self.function, self.parts = function, nn.ModuleList(parts)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.function(*self.parts, *inputs)
+
+
+def _mix(x: Tensor) -> Tensor:
+    return torch.fft.fft2(x.float()).real.to(x.dtype)
+
+
+def _filtered(x: Tensor) -> Tensor:
+    spectrum = torch.fft.rfft2(x, dim=(1, 2))
+    return torch.fft.irfft2(spectrum * 2, s=x.shape[1:3], dim=(1, 2))
+
+
+def _causal_linear(x: Tensor) -> Tensor:
+    """phi(q) sum_{j <= i} phi(k_j) v_j^T with q = k = v, by a running sum of outer products."""
+    features = F.elu(x) + 1
+    state = (features.unsqueeze(-1) * x.unsqueeze(-2)).cumsum(dim=1)
+    return (features.unsqueeze(-2) @ state).squeeze(-2)
+
+
+def _masked(x: Tensor) -> Tensor:
+    mask = torch.ones(x.shape[-2], x.shape[-2], dtype=torch.bool).tril()
+    return F.scaled_dot_product_attention(x, x, x, attn_mask=mask)
+
+
+def _vgg() -> nn.Module:
+    def block(c: int, d: int) -> list[nn.Module]:
+        return [nn.Conv2d(c, d, 3, padding=1), nn.BatchNorm2d(d), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+
+    return nn.Sequential(*block(3, 32), *block(32, 64), *block(64, 128), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
+                         nn.Linear(512, 10))  # fmt: skip
+
+
+def _encoder(**settings: object) -> nn.Module:
+    return nn.TransformerEncoderLayer(64, 4, 128, batch_first=True, dropout=0.0, **settings)  # type: ignore[arg-type]
+
+
+def _vit() -> nn.Module:
+    patches = nn.Conv2d(3, 64, 8, stride=8)
+    return Apply(lambda p, a, b, x: b(a(p(x).flatten(2).transpose(1, 2))).mean(1), patches, _encoder(), _encoder())
+
+
+def _heads(x: Tensor) -> Tensor:
+    return x.unflatten(-1, (4, -1)).transpose(1, 2)
+
+
+def _attention(weights: bool) -> Callable[[], nn.Module]:
+    def make() -> nn.Module:
+        return Apply(lambda m, x: m(x, x, x, need_weights=weights)[0], nn.MultiheadAttention(64, 4, batch_first=True))
+
+    return make
+
+
+_TOKENS = (((2, 100, 64),), ((2, 600, 64),))
+_MAPS = (((2, 64, 12, 13),), ((2, 64, 56, 40),))
+_IMAGES = (((2, 3, 32, 32),), ((2, 3, 96, 96),))
+_HEADS = (((2, 4, 100, 16),), ((2, 4, 1000, 32),))
+
+LAYERS: dict[str, Layer] = {
+    "MultiheadAttention": Layer(_attention(False), *_TOKENS),
+    "MultiheadAttention with weights": Layer(_attention(True), *_TOKENS),
+    "TransformerEncoderLayer": Layer(_encoder, *_TOKENS),
+    "TransformerEncoderLayer norm first": Layer(lambda: _encoder(norm_first=True, activation="gelu"), *_TOKENS),
+    "LSTM": Layer(lambda: Apply(lambda m, x: m(x)[0], nn.LSTM(64, 64, batch_first=True)), ((2, 40, 64),),
+                  ((4, 150, 64),)),
+    "GRU": Layer(lambda: Apply(lambda m, x: m(x)[0], nn.GRU(64, 32, batch_first=True)), ((2, 20, 64),),
+                 ((2, 60, 64),)),
+    "FFT mixing": Layer(lambda: Apply(_mix), *_TOKENS),
+    "global filter": Layer(lambda: Apply(_filtered), ((2, 12, 14, 64),), ((2, 64, 66, 64),)),
+    "small VGG": Layer(_vgg, *_IMAGES),
+    "small ViT": Layer(_vit, *_IMAGES),
+    "SDPA": Layer(lambda: Apply(lambda x: F.scaled_dot_product_attention(x, x, x)), *_HEADS, ("fp32", "bf16")),
+    "SDPA causal": Layer(lambda: Apply(lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True)), *_HEADS),
+    "SDPA masked": Layer(lambda: Apply(_masked), *_HEADS),
+    "SDPA of transposed heads": Layer(
+        lambda: Apply(lambda x: F.scaled_dot_product_attention(_heads(x), _heads(x), _heads(x))), *_TOKENS),
+    "linear causal by cumsum": Layer(lambda: Apply(_causal_linear), ((2, 50, 32),), ((2, 700, 32),)),
+    "checkpointed MLP": Layer(
+        lambda: Apply(lambda m, x: checkpoint(m, x, use_reentrant=False),
+                      nn.Sequential(nn.Linear(64, 256), nn.GELU(), nn.Linear(256, 64))), *_TOKENS),
+    "depth-wise convolution": Layer(
+        lambda: nn.Sequential(nn.Conv2d(64, 64, 7, padding=3, groups=64), nn.Conv2d(64, 64, 1), nn.GELU()), *_MAPS),
+    "strided convolution": Layer(lambda: nn.Conv2d(64, 128, 3, stride=2, padding=1), *_MAPS),
+    "transposed convolution": Layer(lambda: nn.ConvTranspose2d(64, 32, 2, stride=2), *_MAPS),
+    "1-d convolution": Layer(lambda: nn.Conv1d(64, 64, 3, padding=1), ((2, 64, 100),), ((2, 64, 5000),)),
+    "norms": Layer(lambda: nn.Sequential(nn.GroupNorm(8, 64), nn.BatchNorm2d(64), nn.InstanceNorm2d(64)), *_MAPS),
+    "upsampling": Layer(lambda: nn.Upsample(scale_factor=2, mode="bilinear"), *_MAPS),
+    "unfold": Layer(lambda: nn.Unfold(3, padding=1), *_MAPS),
+    "shifted windows": Layer(lambda: Apply(lambda x: x.roll((2, 2), (2, 3)) * 2), *_MAPS),
+    "softmax over the tokens": Layer(lambda: Apply(lambda x: x.transpose(1, 2).softmax(-1) @ x), *_TOKENS,
+                                     ("fp32", "bf16")),
+    "logsumexp": Layer(lambda: Apply(lambda x: x.logsumexp(1)), *_TOKENS),
+    "distances": Layer(lambda: Apply(lambda x: torch.cdist(x, x).softmax(-1)), *_TOKENS),
+    "top-k": Layer(lambda: Apply(lambda x: (x @ x.mT).topk(8)[0]), *_TOKENS),
+}  # fmt: skip
