@@ -130,12 +130,20 @@ def _static(root: "Case", channel: "Channel", timeout: float) -> "Iterator[Recor
     def at(sides: Sequence[int], *metrics: str) -> "list[Record]":
         return climbed(root, channel, sides, Options(metrics), timeout)
 
-    counts = ("params", "macs", "predicted_memory", *(["backward_macs"] if root.mode == "fwd_bwd" else []))
-    first = at([root.height or SIDES[0]], *counts)
+    counts = ("params", "macs", *(["backward_macs"] if root.mode == "fwd_bwd" else []))
+    # A network's memory takes long to predict and is not worth a polynomial: three sides tell its exponent.
+    remembered = SIDES[-3:] if root.kind == "network" else SIDES
+
+    def climb(sides: Sequence[int]) -> "list[Record]":
+        with_memory = [side for side in sides if side in (*remembered, *LATTICE)]
+        rest = [side for side in sides if side not in with_memory]
+        return [*at(rest, *counts), *at(with_memory, *counts, "predicted_memory")]
+
+    first = climb([root.height or SIDES[0]])
     if all(record.value("static.counted_on") == "meta" for record in first):
-        records = [*first, *at([side for side in SIDES if side != root.height], *counts)]
+        records = [*first, *climb([side for side in SIDES if side != root.height])]
         if unproved(records):
-            records += at(LATTICE, *counts)
+            records += climb(LATTICE)
     else:
         records = at(SMALL[root.kind], *counts)
     yield from records

@@ -54,6 +54,8 @@ def climbed(
     case: Case, channel: Channel, sides: Sequence[int], options: Options, timeout: float | None = None
 ) -> list[Record]:
     """The records of a rooted Case at each side; a side that it refuses is a record with the reason, and never run."""
+    if not sides:
+        return []
     try:
         ready = resolved([at_side(case, side) for side in sides], channel, timeout)
     except UsageError:  # it refuses them all
