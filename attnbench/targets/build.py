@@ -1,12 +1,14 @@
 """The only door from a Case to a Subject: finds the target, fills its constructor, and makes its inputs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from attnbench.core.case import Case, Scalar
+from attnbench.core.errors import UnsupportedError
 from attnbench.core.record import Note
 from attnbench.core.spec import Spec
 from attnbench.metrics.subject import Expected, Subject
@@ -35,8 +37,8 @@ def build(case: Case, where: str) -> Subject:
     device = {"meta": "meta", "fake": fake_device(case.device)}.get(where, where)
     target = locate(case.target)
     torch.manual_seed(case.seed)
+    module, arguments = _constructed(case, target, where, device)
     with torch.device(device):
-        module, arguments = _network(case, target) if case.kind == "network" else _module(case, target)
         module = _cast(module, _DTYPES[case.dtype], where)
         inputs = make_inputs(module, case.layout, shape_of(case), _DTYPES[case.dtype], device)
     module.train(case.mode == "fwd_bwd")
@@ -47,19 +49,46 @@ def build(case: Case, where: str) -> Subject:
                    (_built_note(case, target, arguments),))  # fmt: skip
 
 
+def _constructed(case: Case, target: Target, where: str, device: str) -> tuple[nn.Module, dict[str, Any]]:
+    """The module on that device, and the arguments it was built with.
+
+    A constructor that reads a number off a tensor cannot run on fake ones: it is run on the meta device, where what it
+    makes on the CPU by name has values, and its weights are made fake afterwards.
+    """
+    make = _network if case.kind == "network" else _module
+    try:
+        with torch.device(device):
+            return make(case, target)
+    except UnsupportedError:
+        if where != "fake":
+            raise
+    with unset_fake_temporarily(), torch.device("meta"):
+        module, arguments = make(case, target)
+
+    def fake(tensor: torch.Tensor) -> torch.Tensor:
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
+
+    return _with_weights(module, fake), arguments
+
+
 def _cast(module: nn.Module, dtype: torch.dtype, where: str) -> nn.Module:
     """The module in that dtype. `Module.to` cannot replace fake parameters, so these are replaced one by one."""
     if where != "fake":
         return module.to(dtype)
-    cast: dict[int, nn.Parameter] = {}
+    return _with_weights(module, lambda tensor: tensor.detach().to(dtype) if tensor.is_floating_point() else tensor)
+
+
+def _with_weights(module: nn.Module, change: Callable[[torch.Tensor], torch.Tensor]) -> nn.Module:
+    """The module with each parameter and buffer replaced by what `change` makes of it; what is shared stays shared."""
+    changed: dict[int, nn.Parameter] = {}
     for owner in module.modules():
         for name, parameter in owner._parameters.items():
-            if parameter is not None and parameter.is_floating_point():
-                new = cast.get(id(parameter)) or nn.Parameter(parameter.detach().to(dtype), parameter.requires_grad)
-                cast[id(parameter)] = owner._parameters[name] = new
+            if parameter is not None and id(parameter) not in changed:
+                changed[id(parameter)] = nn.Parameter(change(parameter), parameter.requires_grad)
+            owner._parameters[name] = None if parameter is None else changed[id(parameter)]
         for name, buffer in owner._buffers.items():
-            if buffer is not None and buffer.is_floating_point():
-                owner._buffers[name] = buffer.to(dtype)
+            if buffer is not None:
+                owner._buffers[name] = change(buffer)
     return module
 
 

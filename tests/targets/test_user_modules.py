@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 from attnbench.core.case import Case
 from attnbench.core.errors import UnsupportedError, UsageError
 from attnbench.engine.sweep import LAYOUT_NAMES
 from attnbench.targets.build import build
 from attnbench.targets.construct import default_heads
+from attnbench.targets.fake import fake_tensors
 from attnbench.targets.layouts import LAYOUTS
 from attnbench.targets.resolve import resolve
 
@@ -40,6 +42,21 @@ def test_the_layout_is_found(name: str, layout: str) -> None:
     assert resolved.layout == layout
     output = build(resolved, "cpu").forward()
     assert torch.is_tensor(output[0] if isinstance(output, tuple) else output)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_a_constructor_that_reads_values_can_be_built_without_data(dtype: str) -> None:
+    """What it makes is fake afterwards: the shared weight is one, integers stay integers, and a forward runs."""
+    resolved = resolve(case("ReadsARate", dtype=dtype))
+    with fake_tensors():
+        subject = build(resolved, "fake")
+        assert subject.forward().shape == (1, 60, 32)
+    module = subject.module
+    assert [parameter.shape for parameter in module.parameters()] == [(32, 32)]
+    assert module.inwards.weight is module.outwards.weight
+    assert isinstance(module.inwards.weight.data, FakeTensor)
+    assert (module.scale.dtype, module.order.dtype) == (module.inwards.weight.dtype, torch.int64)
+    assert build(resolved, "cpu").module.rate == module.rate == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("sides", [(32, 32), (32, 8), (8, 32), (4, 8)])

@@ -114,6 +114,21 @@ class ConstantOfItsOwn(nn.Module):
         return self.proj(x) + torch.arange(x.shape[1])[:, None]
 
 
+class ReadsARate(nn.Module):
+    """Reads its drop rate off a tensor, as many networks do; a weight that is shared, and a buffer of each kind."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.rate = torch.linspace(0, 0.2, 3, device="cpu")[1].item()
+        self.inwards, self.outwards = nn.Linear(dim, dim, bias=False), nn.Linear(dim, dim, bias=False)
+        self.outwards.weight = self.inwards.weight
+        self.register_buffer("scale", torch.ones(dim))
+        self.register_buffer("order", torch.arange(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.outwards(self.inwards(x)[..., self.order] * self.scale) * (1 - self.rate)
+
+
 class RefusesEverything(nn.Module):
     """Fits no layout."""
 
