@@ -30,7 +30,7 @@ def predict_memory(subject: Subject, options: Options) -> Iterator[Finding]:
     backward beside weights and inputs (only where there is a backward). Scratch is by how much kernels' own buffers
     raise the peak above that of live tensors; temporary is the rest: at that peak, all but weights, inputs and saved.
     """
-    found = predict(subject)
+    found = predict(subject, scratch=options.scratch)
     yield Reading("static.predicted_peak_bytes", found.peak, "bytes", "same", "Predicted peak")
     yield Reading("static.predicted_weights_bytes", found.weights, "bytes", "same")
     yield Reading("static.predicted_inputs_bytes", found.inputs, "bytes", "same")

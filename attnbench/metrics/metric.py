@@ -31,12 +31,15 @@ class Options:
 
     `precision_target` is the wished half-width of the latency's 95 % interval as a fraction of the median;
     `max_time` the seconds after which the sampling of one case stops all the same; `threads` those of the CPU.
+    `scratch` tells whether a prediction of memory looks at what kernels take for themselves, for which it has to make
+    small calls of them; growth with the size can be read without.
     """
 
     metrics: tuple[str, ...] = ("all",)
     precision_target: float = 0.01
     max_time: float = 2.0
     threads: int | None = None
+    scratch: bool = True
 
 
 Instrument = Callable[["Subject", Options], Iterator[Finding]]

@@ -16,6 +16,7 @@ from attnbench.metrics.subject import Subject
 
 __all__ = ["Prediction", "predict"]
 
+_LIVE = "live bytes of fake tensors, operator by operator; what kernels take for themselves was not asked for"
 _CPU = ("live bytes of fake tensors, operator by operator, and the scratch of this machine's CPU kernels, each seen in "
         "one call alone or in smaller ones")  # fmt: skip
 _CUDA = ("live bytes of fake tensors, operator by operator, in blocks of 512 bytes, with {workspace:,} bytes for cuBLAS "
@@ -53,8 +54,11 @@ class Prediction:
         return self.peak - self.scratch - self.weights - self.inputs - (self.saved or 0)
 
 
-def predict(subject: Subject) -> Prediction:
-    """The peak of one step of a Subject on fake tensors, for the case's device whether it is here or not."""
+def predict(subject: Subject, *, scratch: bool = True) -> Prediction:
+    """The peak of one step of a Subject on fake tensors, for the case's device whether it is here or not.
+
+    Without `scratch` it is that of live tensors alone.
+    """
     cuda = subject.case.device.startswith("cuda")
     block = BLOCK if cuda else 1
     weights, inputs = storage_bytes(subject.weights, block), storage_bytes(subject.tensors, block)
@@ -63,10 +67,12 @@ def predict(subject: Subject) -> Prediction:
         with LiveBytes([*subject.weights, *subject.tensors], block) as live:
             saved = _step(subject, live)
     saved = None if saved is None else saved - weights - inputs
-    scratch, method, doubts = _on_cuda(live, kernels, absent) if cuda else _on_cpu(live)
+    if not scratch:
+        return Prediction(live.peak, weights, inputs, saved, 0, _LIVE)
+    taken, method, doubts = _on_cuda(live, kernels, absent) if cuda else _on_cpu(live)
     if any(isinstance(part, nn.RNNBase) for part in subject.module.modules()):
         doubts.append(Note("scratch", _RECURRENT))
-    return Prediction(live.peak + scratch, weights, inputs, saved, scratch, method, tuple(doubts))
+    return Prediction(live.peak + taken, weights, inputs, saved, taken, method, tuple(doubts))
 
 
 def _step(subject: Subject, live: LiveBytes) -> int | None:
