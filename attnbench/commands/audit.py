@@ -145,7 +145,7 @@ def _static(root: "Case", channel: "Channel", timeout: float) -> "Iterator[Recor
         if unproved(records):
             records += climb(LATTICE)
     else:
-        records = at(SMALL[root.kind], *counts)
+        records = [*first, *at(SMALL[root.kind], *counts)]
     yield from records
     if not any(record.value("static.predicted_peak_bytes") for record in records):
         yield from at(SMALL[root.kind], "memory")

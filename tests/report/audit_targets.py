@@ -3,8 +3,6 @@
 N = s^2 positions, C channels, batch 1. `TRUTH` holds what each claims and what is so.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -37,7 +35,20 @@ TRUTH = {
     "Gate": ("O(1)", "N", "holds"),
     "GrowingGate": ("O(1)", "N", "refuted"),
     "CheaperThanClaimed": ("O(N^2)", "N", "holds"),
+    "Pyramid": ("O(N)", "N", "holds"),
 }
+
+# The catalogue by the formulas of its papers; of gates, whose multiply-accumulates may be constant, the map that is
+# read and weighed. Networks: the largest of their parts.
+CATALOGUE = {
+    "se": "N", "cbam_channel": "N", "cbam_spatial": "N", "cbam": "N", "linear_attn": "N", "efficient_attn": "N",
+    "self_attn": "N^2", "sdpa": "N^2", "mha": "N^2", "scaled_dot_product": "N^2", "additive_attn": "N^2",
+    "pseudo_linear_attn": "N^2",
+}  # fmt: skip
+NETWORKS = {
+    "vgg16": "N", "vgg16+cbam": "N", "vgg16+linear_attn": "N", "vgg16+self_attn": "N^2",
+    "vgg16+pseudo_linear_attn": "N^2",
+}  # fmt: skip
 
 
 class Tokens(nn.Module):
@@ -311,15 +322,7 @@ class Nowhere(nn.Module):
         raise ValueError("I take nothing")
 
 
-class Opaque(torch.autograd.Function):
-    """Work that no counter sees into."""
-
-    @staticmethod
-    def forward(ctx: object, x: Tensor) -> Tensor:
-        return x.new_tensor((x.detach().cpu().numpy() @ x.detach().cpu().numpy().T).sum()) + x
-
-
-class LevelsOfSide(nn.Module):
+class Pyramid(nn.Module):
     """A pyramid of maps, each half the side: N C^2 (1 + 1/4 + ...), down to one position where s is a power of two."""
 
     def __init__(self, dim: int) -> None:
@@ -327,6 +330,6 @@ class LevelsOfSide(nn.Module):
         self.level = nn.Conv2d(dim, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        for _ in range(int(math.log2(x.shape[2]))):
+        for _ in range(x.shape[2].bit_length() - 1):
             x = F.avg_pool2d(self.level(x), 2)
         return x
