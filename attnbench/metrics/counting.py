@@ -36,7 +36,7 @@ def count_parameters(subject: Subject, options: Options) -> Iterator[Finding]:
 @metric(name="macs", on="meta", fields=("static.macs", "static.flops", "static.macs_by_op", "static.macs_by_module",
                                         "static.useful_macs", "static.elementwise", "static.reductions",
                                         "static.fft_flops", "static.uncounted_ops", "static.counters",
-                                        "static.verified"))  # fmt: skip
+                                        "static.verified", "static.counted_on"))  # fmt: skip
 def count_macs(subject: Subject, options: Options) -> Iterator[Finding]:
     """Contraction multiply-accumulates of one forward of the whole batch, and the work beside them."""
     voices = _Voices()
