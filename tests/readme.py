@@ -11,6 +11,8 @@ README = Path(__file__).parents[1] / "README.md"
 TABLES = {
     "main": "run --module self_attn --res 64",
     "vgg16": "run --network vgg16,vgg16+pseudo_linear_attn,vgg16+linear_attn --img-size 224 --metrics static",
+    "audit": "audit self_attn linear_attn pseudo_linear_attn vgg16+pseudo_linear_attn",
+    "breakdown": "show sdpa --by op --mode fwd_bwd",
     "sweep": "run --module self_attn,pseudo_linear_attn,linear_attn --res 16,32,64",
 }
 

@@ -1,6 +1,6 @@
 """How large can it be: asks the worker for predicted peaks, nothing is run and no memory is taken."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from attnbench.core.case import Case
@@ -15,6 +15,7 @@ from attnbench.metrics.metric import Options
 __all__ = ["PREDICTION", "fit", "free_memory", "in_tokens", "most_memory", "starting_case"]
 
 PREDICTION = Options(metrics=("predicted_memory",))
+LIVE = replace(PREDICTION, scratch=False)
 
 # Sizes, tokens and batches end where 32-bit indices do.
 _LARGEST = 2**31 - 1
@@ -102,16 +103,23 @@ def _sized(case: Case, size: int) -> Case:
 
 
 def fit(case: Case, asked: Asked, memory: int, channel: Channel, timeout: float | None = None) -> Fit:
-    """The largest size of a resolved Case whose predicted peak is at most `memory` bytes; or its largest batch."""
+    """The largest size of a resolved Case whose predicted peak is at most `memory` bytes; or its largest batch.
 
-    def attempt(number: int) -> Trial[Record]:
-        question = case.with_(batch_size=number) if asked == "batch" else _sized(case, number)
-        return _tried(number, question, case, channel, timeout)
+    It is searched by live tensors alone, which takes no time, and from there on with what kernels take for themselves.
+    """
+
+    def attempts(options: Options) -> Callable[[int], Trial[Record]]:
+        def attempt(number: int) -> Trial[Record]:
+            question = case.with_(batch_size=number) if asked == "batch" else _sized(case, number)
+            return _tried(number, question, case, channel, options, timeout)
+
+        return attempt
 
     start, limit = _range(case, asked)
-    found = search(attempt, memory, start, limit)
+    rough = search(attempts(LIVE), memory, start, limit)
+    found = search(attempts(PREDICTION), memory, rough.largest.size if rough.largest else start, limit)
     largest, beyond = (None if trial is None else trial.told for trial in (found.largest, found.beyond))
-    return Fit(asked, memory, case, largest, beyond, found.step, found.trials)
+    return Fit(asked, memory, case, largest, beyond, found.step, rough.trials + found.trials)
 
 
 def _range(case: Case, asked: Asked) -> tuple[int, int]:
@@ -123,8 +131,10 @@ def _range(case: Case, asked: Asked) -> tuple[int, int]:
     return case.height, _LARGEST_SIDE
 
 
-def _tried(number: int, question: Case, accepted: Case, channel: Channel, timeout: float | None) -> Trial[Record]:
-    record = measured(question, channel, PREDICTION, timeout)
+def _tried(
+    number: int, question: Case, accepted: Case, channel: Channel, options: Options, timeout: float | None
+) -> Trial[Record]:
+    record = measured(question, channel, options, timeout)
     peak = record.value(PEAK)
     if peak is None:
         record = _explained(record, accepted, channel, timeout)

@@ -100,7 +100,8 @@ def _gradients(output: Any, wanted: list[Tensor]) -> None:
     root = next((tensor for tensor in tensors_in(output) if tensor.requires_grad), None)
     if root is None:
         raise UnsupportedError("the output does not depend on anything with a gradient; use --mode fwd")
-    root.backward(torch.ones_like(root))  # and not autograd.grad, which a re-entrant checkpoint refuses
+    # And not autograd.grad, which a re-entrant checkpoint refuses.
+    torch.autograd.backward(root, torch.ones_like(root))
     for tensor in wanted:
         tensor.grad = None
 
