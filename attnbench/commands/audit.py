@@ -128,16 +128,12 @@ def _static(root: "Case", channel: "Channel", timeout: float) -> "Iterator[Recor
     from attnbench.report.growth import unproved
 
     def at(sides: Sequence[int], *metrics: str) -> "list[Record]":
-        return climbed(root, channel, sides, Options(metrics), timeout)
+        return climbed(root, channel, sides, Options(metrics, scratch=False), timeout)
 
     counts = ("params", "macs", *(["backward_macs"] if root.mode == "fwd_bwd" else []))
-    # A network's memory takes long to predict and is not worth a polynomial: three sides tell its exponent.
-    remembered = SIDES[-3:] if root.kind == "network" else SIDES
 
     def climb(sides: Sequence[int]) -> "list[Record]":
-        with_memory = [side for side in sides if side in (*remembered, *LATTICE)]
-        rest = [side for side in sides if side not in with_memory]
-        return [*at(rest, *counts), *at(with_memory, *counts, "predicted_memory")]
+        return at(sides, *counts, "predicted_memory")
 
     first = climb([root.height or SIDES[0]])
     if all(record.value("static.counted_on") == "meta" for record in first):
