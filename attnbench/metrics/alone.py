@@ -80,9 +80,9 @@ def _work(call: Call) -> int:
         case "mm" | "bmm" | "addmm" | "baddbmm" | "addbmm" | "mv" | "addmv" | "dot":
             return prod(operands[-2].shape) * operands[-1].shape[-1]
         case "convolution" | "_convolution":
-            return _convolution(*operands[:2], call.arguments[3], call.arguments[8])
+            return _convolution(operands[0], operands[1], call.arguments[3], call.arguments[8])
         case "convolution_backward":
-            return 2 * _convolution(*operands[1:3], call.arguments[4], call.arguments[9])
+            return 2 * _convolution(operands[1], operands[2], call.arguments[4], call.arguments[9])
         case "mkldnn_rnn_layer" | "mkldnn_rnn_layer_backward":
             return 10 * prod(operands[0].shape[:-1]) * (prod(operands[1].shape) + prod(operands[2].shape))
         case name if "attention" in name or name == "_transformer_encoder_layer_fwd":

@@ -33,13 +33,14 @@ def kernel_on_cuda(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | Non
         return "math"
     alike = query.shape[-1] == key.shape[-1] == value.shape[-1]
     flash = query.dtype in _HALF and mask is None and alike and query.shape[-1] <= _MOST_HEAD_DIM
-    if flash and torch.backends.cuda.flash_sdp_enabled():
+    if flash and torch.backends.cuda.flash_sdp_enabled():  # type: ignore[no-untyped-call]
         return "flash"
     grouped = grouped and query.shape[1] != key.shape[1]
     step = 8 if query.dtype in _HALF else 4
     aligned = query.shape[-1] % step == 0 and value.shape[-1] % step == 0
     efficient = aligned and not grouped and query.shape[:2] == key.shape[:2] == value.shape[:2]
-    return "efficient" if efficient and torch.backends.cuda.mem_efficient_sdp_enabled() else "math"
+    switched_on = torch.backends.cuda.mem_efficient_sdp_enabled()  # type: ignore[no-untyped-call]
+    return "efficient" if efficient and switched_on else "math"
 
 
 def _attention(seen: set[Kernel], query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
@@ -48,20 +49,21 @@ def _attention(seen: set[Kernel], query: Tensor, key: Tensor, value: Tensor, att
     """scaled_dot_product_attention by the kernel that CUDA would run; (B, H, N, D) as there."""
     kernel = kernel_on_cuda(query, key, value, attn_mask, grouped=enable_gqa)
     seen.add(kernel)
-    ops = torch.ops.aten
+    ops, operands = torch.ops.aten, (query, key, value)
+    output: Tensor
     if kernel == "flash":
         scale = query.shape[-1] ** -0.5 if scale is None else scale
-        padded = (_to_multiple(each, 8) for each in (query, key, value))
-        output: Tensor = ops._scaled_dot_product_flash_attention(*padded, dropout_p, is_causal, False, scale=scale)[0]
-        return output[..., : query.shape[-1]]
-    if kernel == "efficient":
+        padded = (_to_multiple(each, 8) for each in operands)
+        output, *_ = ops._scaled_dot_product_flash_attention(*padded, dropout_p, is_causal, False, scale=scale)
+        output = output[..., : query.shape[-1]]
+    elif kernel == "efficient":
+        keep = torch.is_grad_enabled() and any(each.requires_grad for each in operands)
         bias = _bias(attn_mask, query, key)
-        keep = torch.is_grad_enabled() and any(each.requires_grad for each in (query, key, value))
-        output = ops._scaled_dot_product_efficient_attention(query, key, value, bias, keep, dropout_p, is_causal,
-                                                             scale=scale)[0]  # fmt: skip
-        return output
-    output = ops._scaled_dot_product_attention_math(query, key, value, attn_mask, dropout_p, is_causal, scale=scale,
-                                                    enable_gqa=enable_gqa)[0]  # fmt: skip
+        output, *_ = ops._scaled_dot_product_efficient_attention(*operands, bias, keep, dropout_p, is_causal,
+                                                                 scale=scale)  # fmt: skip
+    else:
+        output, *_ = ops._scaled_dot_product_attention_math(*operands, attn_mask, dropout_p, is_causal, scale=scale,
+                                                            enable_gqa=enable_gqa)  # fmt: skip
     return output
 
 
@@ -93,7 +95,7 @@ class _Instead(TorchFunctionMode):
     """Calls other functions instead of some of torch's."""
 
     def __init__(self, instead: dict[Callable[..., Any], Callable[..., Any]]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._instead = instead
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -110,7 +112,7 @@ def as_on_cuda() -> Iterator[set[Kernel]]:
         dropout: _dropout,
     }
     fast_path = torch.backends.mha.get_fastpath_enabled()
-    # The mode reaches whoever calls torch; torch's own Python (multi_head_attention_forward) finds these by their names.
+    # The mode reaches whoever calls torch; torch's own Python (multi_head_attention_forward) finds these by name.
     F.scaled_dot_product_attention, F.dropout = instead[attention], instead[dropout]
     torch.backends.mha.set_fastpath_enabled(False)
     try:

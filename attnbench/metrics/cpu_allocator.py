@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 __all__ = ["Account", "followed"]
+
+_TORCH: Any = torch.autograd  # what is used of it is not among its typed names
+_BLOCK = "memory_alloc"
 
 
 class Account:
@@ -34,25 +38,21 @@ def followed(account: Account) -> Iterator[Account]:
 
 
 def _has_light_profiler() -> bool:
-    return hasattr(torch.autograd, "_enable_profiler_legacy") and hasattr(torch.autograd, "ProfilerConfig")
+    return hasattr(_TORCH, "_enable_profiler_legacy") and hasattr(_TORCH, "ProfilerConfig")
 
 
 @contextmanager
 def _light_profiler(account: Account) -> Iterator[None]:
     """The profiler that keeps a plain list of events: 25 us to switch on and off, and it prints nothing."""
     experimental = torch._C._profiler._ExperimentalConfig()
-    config = torch.autograd.ProfilerConfig(
-        torch.autograd.ProfilerState.CPU, False, True, False, False, False, experimental
+    _TORCH._enable_profiler_legacy(
+        _TORCH.ProfilerConfig(_TORCH.ProfilerState.CPU, False, True, False, False, False, experimental)
     )
-    torch.autograd._enable_profiler_legacy(config)
     try:
         yield
     finally:
-        threads = torch.autograd._disable_profiler_legacy()
+        threads = _TORCH._disable_profiler_legacy()
         account.book([each.cpu_memory_usage() for events in threads for each in events if each.kind() == _BLOCK])
-
-
-_BLOCK = "memory_alloc"
 
 
 @contextmanager
@@ -60,6 +60,6 @@ def _kineto_profiler(account: Account) -> Iterator[None]:
     """The same from the public profiler, a thousand times slower."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         yield
-    results = profiler.profiler.kineto_results  # type: ignore[union-attr]
+    results = profiler.profiler.kineto_results
     events = [(each.start_ns(), each.nbytes()) for each in results.events() if each.name() == "[memory]"]
     account.book([size for _, size in sorted(events, key=lambda event: event[0])])

@@ -19,18 +19,19 @@ __all__ = ["Prediction", "predict"]
 _LIVE = "live bytes of fake tensors, operator by operator; what kernels take for themselves was not asked for"
 _CPU = ("live bytes of fake tensors, operator by operator, and the scratch of this machine's CPU kernels, each seen in "
         "one call alone or in smaller ones")  # fmt: skip
-_CUDA = ("live bytes of fake tensors, operator by operator, in blocks of 512 bytes, with {workspace:,} bytes for cuBLAS "
-         "and the scratch of attention kernels as their source has it; not measured on {device}")  # fmt: skip
+_CUDA = ("live bytes of fake tensors, operator by operator, in blocks of 512 bytes, with {workspace:,} bytes for "
+         "cuBLAS and the scratch of attention kernels as their source has it; not measured on {device}")  # fmt: skip
 _NOT_HERE = ("predicted for a CUDA device that is not here: compute capability 8.0 is assumed{attention}; "
              "on the device itself attnbench asks torch")  # fmt: skip
 _ABSENT = (8, 0)
-_RECURRENT = ("the predicted peak of a recurrent layer may be off by a tenth, since its steps reuse memory in another "
-              "order while they are watched, and with a backward far too low, since its workspace is not known")  # fmt: skip
+_CUDNN = "the predicted peak may be too low: cuDNN takes a workspace for convolutions that only the device tells"
+_RECURRENT = ("the predicted peak of a recurrent layer may be off by a tenth, since its steps reuse memory otherwise "
+              "while they are watched, and with a backward far too low, since its workspace is not known")  # fmt: skip
 
-# A kernel's scratch is seldom more than this many times what it reads and writes: what stays below the peak even so
-# need not be looked at. Operators that hold a whole layer are always looked at.
-_REACH = 16
-_LAYERS = ("aten._native_multi_head_attention", "aten._transformer_encoder_layer_fwd", "aten.mkldnn_rnn_layer")
+# A kernel takes at most this many times what it reads and writes, or (an unfolded small image) this many bytes: what
+# stays below the peak even so need not be looked at. Attention and whole layers in one operator are always looked at.
+_REACH, _UNFOLDED = 4, 4 * 2**20
+_LAYERS = ("attention", "_transformer_encoder_layer_fwd", "mkldnn_rnn_layer")
 
 # Doubt is said where it may move the peak by more than this part of it.
 _NEGLIGIBLE = 0.005
@@ -63,9 +64,9 @@ def predict(subject: Subject, *, scratch: bool = True) -> Prediction:
     block = BLOCK if cuda else 1
     weights, inputs = storage_bytes(subject.weights, block), storage_bytes(subject.tensors, block)
     absent = cuda and not torch.cuda.is_available()
-    with as_on_cuda() if absent else nullcontext(set[Kernel]()) as kernels:
-        with LiveBytes([*subject.weights, *subject.tensors], block) as live:
-            saved = _step(subject, live)
+    held = [*subject.weights, *subject.tensors]
+    with as_on_cuda() if absent else nullcontext(set[Kernel]()) as kernels, LiveBytes(held, block) as live:
+        saved = _step(subject, live)
     saved = None if saved is None else saved - weights - inputs
     if not scratch:
         return Prediction(live.peak, weights, inputs, saved, 0, _LIVE)
@@ -91,7 +92,8 @@ def _on_cpu(live: LiveBytes) -> tuple[int, str, list[Note]]:
     peak, unknown, guessed, odd = live.peak, set[str](), set[str](), set[str]()
     for call, moment in sorted(live.calls.items(), key=lambda item: item[1], reverse=True):
         reached = moment.before + moment.made
-        if reached + _REACH * (call.bytes + moment.made) <= peak and call.name not in _LAYERS:
+        most = _REACH * (call.bytes + moment.made) + _UNFOLDED
+        if reached + most <= peak and not any(layer in call.name for layer in _LAYERS):
             continue
         found = scratch_of(call)
         if found is None:
@@ -131,8 +133,7 @@ def _cuda_doubts(live: LiveBytes, kernels: set[Kernel], absent: bool) -> Iterato
         by = f" and attention by the {_list(set(kernels))} kernel" if kernels else ""
         yield Note("assumed", _NOT_HERE.format(attention=by))
     if any("convolution" in call.name for call in live.calls):
-        yield Note("scratch", "the predicted peak may be too low: cuDNN takes a workspace for convolutions that only the "
-                              "device tells")  # fmt: skip
+        yield Note("scratch", _CUDNN)
 
 
 def _list(names: set[str]) -> str:

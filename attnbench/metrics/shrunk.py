@@ -51,7 +51,9 @@ def axes(call: Call) -> Iterator[Axis]:
         data = call.arguments[call.name.endswith("backward")]
         stride = call.arguments[3 + call.name.endswith("backward")][0]
         yield Axis(data.shape[_ROWS], lambda length: _convolution(call, _ROWS, length), stride, grows=True)
-        yield Axis(data.shape[_BATCH], lambda length: _convolution(call, _BATCH, length), step=1, grows=True, fickle=True)
+        yield Axis(
+            data.shape[_BATCH], lambda length: _convolution(call, _BATCH, length), step=1, grows=True, fickle=True
+        )
         return
     for size in call.sizes():
         resize = partial(call.resized, size)

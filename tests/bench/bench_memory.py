@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 
-
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "metrics")]
 
@@ -116,25 +115,26 @@ def report(rows: list[Row]) -> str:
     worst = max(plain, key=lambda row: abs(row.error))
     exact = sum(row.predicted.peak == row.measured for row in rows)
     within = sum(error <= 1e-4 for error in errors)
+    bare = [(row.predicted.peak - row.predicted.scratch) / row.measured - 1 for row in rows]
     missed = [row for row in plain if abs(row.error) >= 0.01]
     head = [
         "# Predicted against measured peak memory on the CPU",
         "",
-        "Made by `python tests/bench/bench_memory.py`. Measured: the allocator's events of `torch.profiler` over one step, "
-        "and weights and inputs. Predicted: on fake tensors, before anything ran. All sizes in bytes.",
+        "Made by `python tests/bench/bench_memory.py`. Measured: the allocator's events of `torch.profiler` over one "
+        "step, and weights and inputs. Predicted: on fake tensors, before anything ran. All sizes in bytes.",
         "",
         f"- torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}",
-        f"- {len(rows)} runs: median error {statistics.median(errors):.4%}; {exact} equal to the byte, {within} within 0.01 %",
+        f"- {len(rows)} runs: median error {statistics.median(errors):.4%}; {exact} equal to the byte, "
+        f"{within} within 0.01 %",
         f"- worst that is not flagged: {worst.error:+.4%} ({worst.run.name}, {worst.run.size}, {worst.run.mode})",
         f"- flagged by a note: {len(rows) - len(plain)}; not flagged and 1 % off or more: {len(missed)}",
         f"- time of a prediction: median {statistics.median(row.seconds for row in rows) * 1e3:.0f} ms, "
         f"longest {max(row.seconds for row in rows):.1f} s ({max(rows, key=lambda row: row.seconds).run.name})",
-        f"- without the kernels' scratch the median would be "
-        f"{statistics.median(abs((r.predicted.peak - r.predicted.scratch) / r.measured - 1) for r in rows):.4%}, the worst "
-        f"{min((r.predicted.peak - r.predicted.scratch) / r.measured - 1 for r in rows):+.1%}",
+        f"- without the kernels' scratch the median would be {statistics.median(map(abs, bare)):.4%}, the worst "
+        f"{min(bare):+.1%}",
         "",
-        "| Subject | Size | Mode | Type | Measured | Predicted | Error | Flagged | Weights | Inputs | Saved | Temporary "
-        "| Scratch |",
+        "| Subject | Size | Mode | Type | Measured | Predicted | Error | Flagged | Weights | Inputs | Saved "
+        "| Temporary | Scratch |",
         "|---|---|---|---|--:|--:|--:|---|--:|--:|--:|--:|--:|",
     ]  # fmt: skip
     notes = sorted({f"- {row.run.name}: {note.text}" for row in rows for note in row.predicted.doubts})
@@ -160,5 +160,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-
     main()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.utils.checkpoint import checkpoint
 
 from attnbench.core.case import Case
@@ -40,12 +41,16 @@ class Layer:
 def layer_subject(layer: Layer, shapes: tuple[tuple[int, ...], ...], mode: str, dtype: str, where: str) -> Subject:
     """The Subject of a layer; `where` is `fake` (inside a fake mode) or `cpu`."""
     torch.manual_seed(0)
-    module = layer.make()
+    with unset_fake_temporarily():  # some constructors look at values
+        module = layer.make()
     kind = _DTYPES[dtype]
-    for owner in module.modules():  # `Module.to` cannot replace fake parameters
+    for owner in module.modules():
         for name, parameter in owner._parameters.items():
             if parameter is not None:
-                owner._parameters[name] = nn.Parameter(parameter.detach().to(kind))
+                owner._parameters[name] = nn.Parameter(torch.zeros(parameter.shape, dtype=kind))
+        for name, buffer in owner._buffers.items():
+            if buffer is not None:
+                owner._buffers[name] = torch.zeros(buffer.shape, dtype=buffer.dtype)
     inputs = tuple(torch.randn(*shape, dtype=kind, requires_grad=mode == "fwd_bwd") for shape in shapes)
     module.train(mode == "fwd_bwd")
     return Subject(Case("layer", batch_size=shapes[0][0], mode=mode, dtype=dtype), module, inputs, where)

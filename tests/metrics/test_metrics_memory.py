@@ -1,33 +1,22 @@
-"""Live bytes against the CPU allocator's own events, against sums done by hand, and predicted against measured."""
+"""The measured peak against the CPU allocator's own events, and live bytes against sums done by hand."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from allocator_events import allocated_peak
+from memory_cases import MODULES, module_subject
 from metrics_subjects import subject_of, values
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.profiler import ProfilerActivity, profile
 
-from attnbench.core.case import Case
+from attnbench.metrics.cpu_allocator import Account, _kineto_profiler, _light_profiler
 from attnbench.metrics.live_bytes import LiveBytes, storage_bytes
-from attnbench.metrics.memory import measure_memory, predict_memory
+from attnbench.metrics.memory import measure_memory
 from attnbench.metrics.metric import Options
 from attnbench.metrics.subject import Subject
-from attnbench.targets.build import build
-from attnbench.targets.catalogue import catalogue
-from attnbench.targets.resolve import resolve
 
-MODULES = [spec.name for spec in catalogue() if spec.kind == "module"]
-# The others take scratch inside a kernel (a flash backward, a convolution's backward, a sum that promotes its type),
-# which live tensors cannot show: they may stay below the allocator by what one operator takes and gives back.
-WITHOUT_SCRATCH = ("mha", "scaled_dot_product", "additive_attn", "pseudo_linear_attn", "linear_attn", "se")
 FLOAT = 4
-
-
-def case_of(name: str, side: int, mode: str) -> Case:
-    return resolve(Case(name, height=side, width=side + 1, tokens=side * (side + 1), dim=64, batch_size=2, mode=mode))
 
 
 def peak_of(subject: Subject) -> int:
@@ -36,77 +25,49 @@ def peak_of(subject: Subject) -> int:
     return peak
 
 
-def allocator_events(step: Callable[[], Any]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """(time, bytes) of each allocation (+) and release (-) on the CPU, and (start, end) of each operator."""
-    step()  # caches of the libraries are filled
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        output = step()
-        del output
-    events = list(profiler.profiler.kineto_results.events())  # type: ignore[union-attr]
-    memory = [(event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"]
-    spans = [(e.start_ns(), e.start_ns() + e.duration_ns()) for e in events if e.name().startswith("aten::")]
-    return sorted(memory, key=lambda event: event[0]), spans
-
-
-def allocator_peak(memory: list[tuple[int, int]]) -> int:
-    now = peak = 0
-    for _, size in memory:
-        now += size
-        peak = max(peak, now)
-    assert now == 0, "the profiler missed an event"
-    return peak
-
-
-def largest_scratch(memory: list[tuple[int, int]], spans: list[tuple[int, int]]) -> int:
-    """The most that one operator takes beyond what stood before it and what it leaves."""
-    found = 0
-    for start, end in spans:
-        inside = [size for time, size in memory if start <= time <= end]
-        now = most = 0
-        for size in inside:
-            now += size
-            most = max(most, now)
-        found = max(found, most - max(0, now))
-    return found
-
-
 @pytest.mark.parametrize("mode", ["fwd", "fwd_bwd"])
 @pytest.mark.parametrize("name", MODULES)
-def test_the_peak_is_the_allocators(name: str, mode: str) -> None:
-    subject = build(case_of(name, 10, mode), "cpu")
+def test_the_measured_peak_is_the_allocators(name: str, mode: str) -> None:
+    subject = module_subject(name, 10, mode, "fp32", "cpu")
     held = storage_bytes([*subject.weights, *subject.tensors])
-    memory, spans = allocator_events(subject.step)
-    measured, allocated = peak_of(subject), allocator_peak(memory) + held
-    assert measured <= allocated * 1.001, "live tensors that the allocator never made"
-    if measured < 0.99 * allocated:
-        assert name not in WITHOUT_SCRATCH
-        assert allocated - measured <= largest_scratch(memory, spans), "more is missing than a kernel's scratch"
+    assert peak_of(subject) == held + allocated_peak(subject.step)
 
 
-@pytest.mark.parametrize("mode", ["fwd", "fwd_bwd"])
-@pytest.mark.parametrize("side", [5, 12])
-@pytest.mark.parametrize("name", MODULES)
-def test_what_is_predicted_without_data_is_what_is_measured(name: str, side: int, mode: str) -> None:
-    case = case_of(name, side, mode)
-    with FakeTensorMode():
-        predicted, _ = values(predict_memory(build(case, "fake"), Options()))
-    assert predicted == {"static.predicted_peak_bytes": peak_of(build(case, "cpu"))}
+def test_both_profilers_tell_the_same_events() -> None:
+    x = torch.zeros(2, 8, 30, 30)
+    layer = nn.Conv2d(8, 8, 3)
+    layer(x)
+    accounts = []
+    for profiler in (_light_profiler, _kineto_profiler):
+        account = Account()
+        with profiler(account):
+            y = layer(x).exp()
+            del y
+        accounts.append((account.now, account.peak))
+    assert accounts[0] == accounts[1]
+    assert accounts[0][1] > 2 * 8 * 28 * 28 * FLOAT * 2  # both outputs, and what the convolution takes
 
 
-def test_what_would_not_fit_is_predicted_without_its_memory() -> None:
-    case = Case("scaled_dot_product", tokens=2**20, dim=64, batch_size=1)
-    with FakeTensorMode():
-        predicted, _ = values(predict_memory(build(resolve(case), "fake"), Options()))
-    assert predicted["static.predicted_peak_bytes"] > 2**40 * FLOAT  # the map of 1M x 1M positions
+def test_an_account_goes_on_over_several_blocks() -> None:
+    account = Account()
+    with _light_profiler(account):
+        y = torch.zeros(1000)
+    assert (account.now, account.peak) == (4000, 4000)
+    with _light_profiler(account):
+        del y
+        torch.zeros(10)
+    assert (account.now, account.peak) == (0, 4000)
 
 
 SIZE = 1000 * FLOAT
 
 
 def extra(function: Callable[..., Any], *shapes: tuple[int, ...], mode: str = "fwd") -> int:
-    """The peak beyond the inputs."""
+    """The peak of live tensors beyond the inputs."""
     subject = subject_of(function, *shapes, where="cpu", mode=mode)
-    return peak_of(subject) - storage_bytes(subject.tensors)
+    with LiveBytes(subject.tensors) as live:
+        subject.step()
+    return live.peak - storage_bytes(subject.tensors)
 
 
 def chain(x: Tensor) -> Tensor:
@@ -173,8 +134,25 @@ def test_gradients_that_are_added_up_are_added_in_place() -> None:
     """x is used three times: its gradient is one tensor, and each further share is added to it and dropped."""
     subject = subject_of(lambda x: (x.exp(), x.sin(), x.cos())[0] * 1 + x.sin() * 1 + x.cos() * 1, (1000,),
                          where="cpu", mode="fwd_bwd")  # fmt: skip
-    memory, _ = allocator_events(subject.step)
-    assert peak_of(subject) - storage_bytes(subject.tensors) == pytest.approx(allocator_peak(memory), rel=0.01)
+    with LiveBytes(subject.tensors) as live:
+        subject.step()
+    assert live.peak - storage_bytes(subject.tensors) == pytest.approx(allocated_peak(subject.step), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: (x @ x.mT).topk(8)[0],
+        lambda x: x[torch.arange(50)] * 2,
+        lambda x: x.gather(0, torch.zeros(5, 100, dtype=torch.long)),
+        lambda x: x.index_select(0, torch.arange(50)),
+    ],
+)
+def test_gradients_that_are_put_into_zeros_are_put_in_place(function: Any) -> None:
+    subject = subject_of(function, (100, 100), where="cpu", mode="fwd_bwd")
+    with LiveBytes(subject.tensors) as live:
+        subject.step()
+    assert live.peak - storage_bytes(subject.tensors) == pytest.approx(allocated_peak(subject.step), rel=0.01)
 
 
 def test_an_add_of_the_forward_is_no_accumulation() -> None:
@@ -221,7 +199,7 @@ def test_the_parts_add_up_and_the_saved_tensors_stand_apart() -> None:
         readings["memory.peak_bytes"] - readings["memory.weights_bytes"] - readings["memory.inputs_bytes"]
     )
     assert readings["memory.saved_bytes"] == 8 * 50 * FLOAT + FLOAT  # what exp gives, and the sum
-    assert [note.kind for note in notes] == ["scratch", "not_measured"]
+    assert [note.kind for note in notes] == ["not_measured"]
 
 
 def test_what_a_forward_does_not_have_is_said_and_not_zero() -> None:

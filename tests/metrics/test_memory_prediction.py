@@ -1,0 +1,162 @@
+"""The predicted peak against the allocator's events of a real step; its parts; sizes that nobody could run."""
+
+import resource
+import time
+from typing import Any
+
+import pytest
+import torch
+from allocator_events import allocated_peak
+from memory_cases import LAYERS, MODULES, layer_subject, module_subject
+from metrics_subjects import subject_of, values
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attnbench.core.case import Case
+from attnbench.metrics.live_bytes import storage_bytes
+from attnbench.metrics.memory import measure_memory, predict_memory
+from attnbench.metrics.metric import Options
+from attnbench.metrics.prediction import Prediction, predict
+from attnbench.metrics.subject import Subject
+from attnbench.targets.build import build
+from attnbench.targets.fake import NEEDS_VALUES, fake_tensors
+from attnbench.targets.resolve import resolve
+
+FLOAT = 4
+# Of `number * tensor` autograd keeps the number as a tensor of eight bytes, which no operator makes.
+NUMBERS = 16
+RECURRENT = ("LSTM", "GRU")
+RNG_STATE = 5056  # the generator's state, which checkpointing keeps for each call
+
+
+def measured(subject: Subject) -> int:
+    return storage_bytes([*subject.weights, *subject.tensors]) + allocated_peak(subject.step)
+
+
+@pytest.mark.parametrize("mode", ["fwd", "fwd_bwd"])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", MODULES)
+def test_the_predicted_peak_of_a_module_is_the_allocators(name: str, dtype: str, mode: str) -> None:
+    with fake_tensors():
+        found = predict(module_subject(name, 11, mode, dtype, "fake"))
+    assert not found.doubts
+    assert found.peak == pytest.approx(measured(module_subject(name, 11, mode, dtype, "cpu")), abs=NUMBERS)
+
+
+@pytest.mark.parametrize("mode", ["fwd", "fwd_bwd"])
+@pytest.mark.parametrize("name", [name for name in LAYERS if name not in RECURRENT])
+def test_the_predicted_peak_of_a_layer_is_the_allocators(name: str, mode: str) -> None:
+    layer = LAYERS[name]
+    with fake_tensors():
+        found = predict(layer_subject(layer, layer.small, mode, "fp32", "fake"))
+    real = measured(layer_subject(layer, layer.small, mode, "fp32", "cpu"))
+    spare = RNG_STATE if "checkpoint" in name else 0
+    assert found.peak == pytest.approx(real, rel=1e-4, abs=NUMBERS + spare)
+
+
+@pytest.mark.parametrize("mode", ["fwd", "fwd_bwd"])
+@pytest.mark.parametrize("name", RECURRENT)
+def test_what_cannot_be_predicted_is_said(name: str, mode: str) -> None:
+    layer = LAYERS[name]
+    with fake_tensors():
+        _, notes = values(predict_memory(layer_subject(layer, layer.small, mode, "fp32", "fake"), Options()))
+    assert any(note.kind == "scratch" and "recurrent" in note.text for note in notes)
+
+
+def both(function: Any, *shapes: tuple[int, ...], parts: Any = (), mode: str = "fwd") -> tuple[Prediction, int]:
+    with fake_tensors():
+        found = predict(subject_of(function, *shapes, parts=parts, where="cpu", mode=mode))
+    return found, measured(subject_of(function, *shapes, parts=parts, where="cpu", mode=mode))
+
+
+def test_a_fused_layer_that_holds_the_map_inside_is_seen() -> None:
+    """nn.MultiheadAttention in eval mode is one operator; inside it is a map of 2 x 4 x 300 x 300."""
+    found, real = both(lambda m, x: m(x, x, x, need_weights=False)[0], (2, 300, 64),
+                       parts=[lambda: nn.MultiheadAttention(64, 4, batch_first=True)])  # fmt: skip
+    assert found.peak == real
+    assert found.scratch > 2 * 4 * 300 * 300 * FLOAT
+
+
+def test_attention_is_predicted_by_the_kernel_that_runs_and_not_by_the_map() -> None:
+    tokens = 1500
+    found, real = both(lambda q: F.scaled_dot_product_attention(q, q, q), (1, 2, tokens, 32), mode="fwd_bwd")
+    assert found.peak == real
+    assert found.peak < 2 * tokens * tokens * FLOAT
+
+
+def test_the_parts_add_up_to_the_peak_and_are_those_of_the_measured_step() -> None:
+    subject = module_subject("efficient_attn", 20, "fwd_bwd", "fp32", "cpu")
+    real, _ = values(measure_memory(subject, Options()))
+    with fake_tensors():
+        fake = module_subject("efficient_attn", 20, "fwd_bwd", "fp32", "fake")
+        found, notes = values(predict_memory(fake, Options()))
+    parts = {name.removeprefix("static.predicted_"): value for name, value in found.items()}
+    told = ("weights_bytes", "inputs_bytes", "saved_bytes", "temporary_bytes", "scratch_bytes")
+    assert sum(parts[name] for name in told) == parts["peak_bytes"]
+    assert all(parts[name] > 0 for name in told)
+    assert {name: parts[name] for name in told[:3]} == {name: real[f"memory.{name}"] for name in told[:3]}
+    assert parts["peak_bytes"] == real["memory.peak_bytes"]
+    assert "fake tensors" in parts["method"]
+    assert notes == []
+
+
+def test_parts_by_hand() -> None:
+    """y = exp(W x): saved are y and nothing else; at the peak live y, the gradient of ones, its product, and dW."""
+
+    def step(layer: nn.Module, x: Tensor) -> Tensor:
+        return layer(x).exp()
+
+    with fake_tensors():
+        found = predict(subject_of(step, (100, 50), parts=[lambda: nn.Linear(50, 60, bias=False)], where="cpu",
+                                   mode="fwd_bwd"))  # fmt: skip
+    assert (found.weights, found.inputs, found.saved) == (3000 * FLOAT, 5000 * FLOAT, 6000 * FLOAT)
+    # The gradient of ones lives until the end, and grad * y while dx (100 x 50) and dW (60 x 50) are made.
+    assert found.temporary == (6000 + 6000 + 5000 + 3000) * FLOAT
+    assert found.scratch == 0
+    assert found.peak == (3000 + 5000 + 6000 + 20000) * FLOAT
+
+
+def test_a_forward_alone_says_that_it_saves_nothing() -> None:
+    with fake_tensors():
+        found, notes = values(predict_memory(subject_of(lambda x: x + 1, (10,), where="cpu"), Options()))
+    assert "static.predicted_saved_bytes" not in found
+    assert [note.text.split(":")[0] for note in notes] == ["static.predicted_saved_bytes"]
+
+
+@pytest.mark.parametrize("mode", ["fwd", "fwd_bwd"])
+@pytest.mark.parametrize("name", ["scaled_dot_product", "sdpa", "self_attn", "cbam", "efficient_attn"])
+def test_a_million_tokens_are_predicted_without_their_memory(name: str, mode: str) -> None:
+    case = resolve(Case(name, height=1024, width=1024, tokens=2**20, dim=64, mode=mode))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begin = time.process_time()
+    with fake_tensors():
+        found = predict(build(case, "fake"))
+    seconds = time.process_time() - begin
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert not found.doubts
+    assert grown < 150 * 1024, "KiB taken for a prediction"
+    assert seconds < 5, "a case should take half a second on a quiet machine"
+    tokens = 2**20
+    linear = name in ("sdpa", "cbam", "efficient_attn")
+    assert found.peak < 64 * 64 * tokens * FLOAT if linear else found.peak > tokens**2 * FLOAT
+
+
+def test_what_needs_values_is_not_measured_and_not_guessed() -> None:
+    class Looks(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * 2 if x.sum() > 0 else x
+
+    with fake_tensors(), pytest.raises(NEEDS_VALUES):
+        predict(subject_of(lambda layer, x: layer(x), (10,), parts=[Looks], where="cpu"))
+
+
+def test_the_prediction_leaves_the_random_state_alone() -> None:
+    before = []
+
+    def drops(x: Tensor) -> Tensor:
+        before.append(torch.random.default_generator.get_state())
+        return F.dropout(x, 0.3)
+
+    with fake_tensors():
+        predict(subject_of(drops, (77, 5), where="cpu", mode="fwd_bwd"))
+    assert torch.equal(torch.random.default_generator.get_state(), before[0])
