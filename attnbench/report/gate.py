@@ -25,6 +25,8 @@ FAIL_ON: tuple[Outcome, ...] = ("worse", "changed", "missing")
 _OK, _REGRESSION, _CANNOT_JUDGE = 0, 1, 3
 
 _PROCESSES = "latency.processes"
+# What kernels take for themselves is another matter on each kind of CPU, and stands in the predicted peak.
+_PREDICTED, _SCRATCH = "static.predicted_peak_bytes", "static.predicted_scratch_bytes"
 
 # Counted, not sampled: the same twice on one machine, so that a figure without an interval can be judged.
 _EXACT_UNITS = frozenset({"bytes", "count", "MAC", "FLOP"})
@@ -135,7 +137,7 @@ def _cells(reading: Reading, old: Record, new: Record) -> tuple[str, str]:
 
 def _comparison(reading: Reading, old: Record, new: Record, threshold: float) -> _Finding:
     if reading.better == "same":
-        equal = old.value(reading.name) == new.value(reading.name)
+        equal = _counted(reading.name, old, new) == _counted(reading.name, new, old)
         return ("same" if equal else "changed"), ratio(new, old, reading.name), ""
     obstacle = _obstacle(reading, old, new)
     if obstacle:
@@ -148,8 +150,20 @@ def _comparison(reading: Reading, old: Record, new: Record, threshold: float) ->
     return outcome, change, across if outcome == "undecided" else ""
 
 
+def _counted(name: str, record: Record, other: Record) -> Any:
+    """The value; of a predicted peak only what does not depend on the machine, where the two are of different ones."""
+    value, scratch = record.value(name), record.value(_SCRATCH)
+    if name != _PREDICTED or not isinstance(scratch, int) or _print(record) == _print(other):
+        return value
+    return value - scratch
+
+
+def _print(record: Record) -> str:
+    return str(record.env.get("fingerprint") or "none")
+
+
 def _obstacle(reading: Reading, old: Record, new: Record) -> str:
-    prints = [str(record.env.get("fingerprint") or "none") for record in (old, new)]
+    prints = [_print(record) for record in (old, new)]
     if prints[0] != prints[1]:
         return visible(f"measured in different environments ({prints[0]} and {prints[1]})")
     if reading.unit not in _EXACT_UNITS and not all(_has_interval(record, reading.name) for record in (old, new)):

@@ -49,6 +49,23 @@ def test_latency_is_judged_by_its_interval(factor, outcome, code):
     assert exit_code(verdicts) == code
 
 
+@pytest.mark.parametrize(
+    ("peak", "scratch", "machine", "outcome"),
+    [
+        (1100, 100, "x", "same"),  # another CPU's kernels take more for themselves; the tensors are the same
+        (1100, 100, "f00d", "changed"),
+        (1100, 50, "x", "changed"),
+        (1050, 50, "f00d", "same"),
+    ],
+)
+def test_a_predicted_peak_is_compared_across_machines_without_their_kernels_scratch(peak, scratch, machine, outcome):
+    def predicted(peak, scratch):
+        return Reading("static.predicted_scratch_bytes", scratch, "bytes"), *static(1, 2, peak)
+
+    verdicts = judge(one(*predicted(1050, 50)), one(*predicted(peak, scratch), env={"fingerprint": machine}))
+    assert outcomes(verdicts)["Predicted peak"] == outcome
+
+
 def test_a_wide_interval_decides_nothing():
     verdicts = judge(one(*live(10.0, 0.2)), one(*live(12.0, 0.2)))
     assert outcomes(verdicts) == {"Latency": "undecided"}
