@@ -46,23 +46,33 @@ def scratch_of(call: Call) -> Scratch | None:
 def _scratch(call: Call, threads: int) -> Scratch | None:
     """`threads` is there for the cache: many kernels take a buffer for each thread."""
     if SMALL.covers(call):
-        return alone(call)
+        return _alone(call)
     if _is_plain(call):
         return Scratch(0)
     if call.name.startswith(_FLASH):
         return _flash(call)
     # A convolution of few elements runs in another library than a larger one, which therefore tells nothing.
     for budget in (SMALL, LARGE) if "convolution" in call.name else (TINY, SMALL, LARGE):
-        found = alone(call) if budget.covers(call) else _carried_on(call, budget)
+        found = _alone(call) if budget.covers(call) else _carried_on(call, budget)
         if found is not None:
             return found
     return None
 
 
+def _alone(call: Call) -> Scratch | None:
+    return _seen(call, torch.get_num_threads())
+
+
+@lru_cache(maxsize=10_000)
+def _seen(call: Call, threads: int) -> Scratch | None:
+    """Larger calls of one kind are told by the same small ones."""
+    return alone(call)
+
+
 def _carried_on(call: Call, budget: Budget) -> Scratch | None:
     """Scratch at the call's own size, from calls that are shorter along one axis, or else along two."""
     lengths = list(axes(call))
-    laws = (_law(axis, budget.covers, alone) for axis in lengths[:_TRIED])
+    laws = (_law(axis, budget.covers, _alone) for axis in lengths[:_TRIED])
     found = next((law for law in laws if law is not None), None)
     if found is None and len(lengths) > 1:
         found = _law(
@@ -74,7 +84,7 @@ def _carried_on(call: Call, budget: Budget) -> Scratch | None:
 
 
 def _inner(call: Call, budget: Budget) -> Scratch | None:
-    return alone(call) if budget.covers(call) else _law(_second(call), budget.covers, alone)
+    return _alone(call) if budget.covers(call) else _law(_second(call), budget.covers, _alone)
 
 
 def _second(call: Call) -> Axis:
@@ -104,7 +114,7 @@ def _flash(call: Call) -> Scratch | None:
     Its backward besides makes the incoming gradient contiguous in the order (batch, tokens, heads, channels).
     """
     first = call.arguments[0]
-    found = alone(replace(call, arguments=one_head(call.arguments), options=one_head(call.options)))
+    found = _alone(replace(call, arguments=one_head(call.arguments), options=one_head(call.options)))
     if found is None or not call.name.endswith("backward"):
         return found
     copied = not first.zeros("meta").transpose(1, 2).is_contiguous()

@@ -38,8 +38,10 @@ class Axis:
         Kernels choose their algorithm by size, so that the longest tell most; empty when there are too few.
         """
         top = (self.length - 1) // self.step
+        if self.step == 1 and top > points:
+            top = 1 << top.bit_length() - 1  # the same smaller batches for all large ones: each is looked at once
         while top >= points and not fits(self.at(top * self.step)):
-            top = top * 7 // 8
+            top = top // 2 if self.step == 1 else top * 7 // 8
         apart = max(1, top // (2 * points))
         lengths = [(top - index * apart - 1) * self.step + self.length % self.step for index in range(points)]
         return lengths if lengths[-1] > 1 else []
