@@ -197,7 +197,10 @@ def _doubts(line: _Line, counts: Mapping[int, Sequence[Finding]]) -> list[Note]:
     """What the counters doubted at the largest size, whose numbers are those of that size."""
     notes = [each for each in counts[max(counts)] if isinstance(each, Note) and each.kind != "method"]
     texts = dict.fromkeys((note.kind, note.text) for note in notes)
-    return [Note(kind, f"{text} (said at {line.largest.size})") for kind, text in list(texts)[:_MOST_NOTES]]
+    return [
+        Note(kind, text if kind.startswith("built") else f"{text} (said at {line.largest.size})")
+        for kind, text in list(texts)[:_MOST_NOTES]
+    ]
 
 
 def _said(line: _Line, counts: Mapping[int, Sequence[Finding]]) -> Note:

@@ -62,7 +62,7 @@ def _without_data(case: Case, wanted: Sequence[Declared], options: Options) -> G
         subject = build(case, "meta")
         subject.forward()
     except Exception as error:  # foreign code: what meta cannot run, the device may
-        yield Note("counted_live", f"{case.name} cannot run without data ({named(error)}): counted on real tensors")
+        yield Note("counted_live", f"{case.name} cannot run without data ({named(error)}): it is counted with")
         return (yield from _with_data(case, counters, options, alone))
     if alone:
         yield from subject.notes
