@@ -54,7 +54,10 @@ def audit(
     format_: Format = "table",
     quiet: opt.Quiet = False,
 ) -> int:
-    """Claimed against counted cost in the tokens N, with a verdict; without a TARGET, of every module there is."""
+    """Is it linear? Claimed against counted cost in the tokens N.
+
+    A verdict for each TARGET; without one, for every module there is.
+    """
     from attnbench.core.order import parse_order
     from attnbench.engine.channels import InlineChannel, WorkerChannel
     from attnbench.engine.sweep import Sweep

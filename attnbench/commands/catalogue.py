@@ -28,7 +28,7 @@ def list_(
     linear: Annotated[bool, typer.Option("--linear", help="Only what claims a cost below N^2.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Modules and networks: name, family, layout, claimed complexity, paper."""
+    """Modules and networks, what they claim, and their papers."""
     from attnbench.report.catalogue import as_json, chosen, table
     from attnbench.targets.catalogue import catalogue
 
@@ -57,7 +57,10 @@ def show(
     set_: opt.Set = None,
     device: opt.Device = "auto",
 ) -> None:
-    """One module: formula, arguments, costs, paper; or a file of records as a table; with --by, where the MACs are."""
+    """One module, or a file of records; with --by, where the MACs are.
+
+    A module: formula, arguments, cost formulas, paper, figures. A file: its table.
+    """
     console = new_console()
     way = _way(by, depth)
     from_file = _is_records(what)

@@ -41,7 +41,10 @@ def fit(
     json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     quiet: opt.Quiet = False,
 ) -> int:
-    """The largest resolution and batch that fit into a memory, predicted without running anything."""
+    """The largest resolution and batch that fit into a memory.
+
+    They are predicted from shapes; nothing is run.
+    """
     from attnbench.core.units import parse_bytes
     from attnbench.engine.channels import InlineChannel, WorkerChannel
     from attnbench.engine.fit import most_memory

@@ -29,7 +29,10 @@ def check(
     candidate: Annotated[Path, typer.Argument(help="Records of the change (.jsonl).")],
     threshold: Annotated[str, typer.Option(help="Slower by less than this is no regression.")] = "5%",
 ) -> int:
-    """The regression gate between two files: 0 as good, 1 worse, 3 cannot judge."""
+    """The regression gate between two files of records.
+
+    Exit code 0 as good, 1 worse, 3 cannot judge.
+    """
     from attnbench.report.gate import exit_code, judge
     from attnbench.report.gate_table import render_verdicts
 

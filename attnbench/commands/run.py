@@ -48,7 +48,7 @@ def run(
     format_: opt.Format = "table",
     quiet: opt.Quiet = False,
 ) -> int:
-    """Measure modules and networks; keep each record as it comes, and print a table."""
+    """Measure modules and networks. Each record is kept as it comes; a table is printed at the end."""
     from attnbench.engine.channels import InlineChannel, WorkerChannel
     from attnbench.engine.sweep import Sweep
 
