@@ -65,16 +65,19 @@ def markdown(cases: Sequence[HandCase], counters: Sequence[Counter], missing: Se
         "Made by `python tests/bench/bench_counting.py`; not edited by hand.", "",
         f"{len(cases)} cases of {kinds} kinds, each derived by hand in `tests/counting/cases_*.py`. The figures are",
         "the contraction multiply-accumulates (MACs) of one forward; counters that give FLOPs are halved. In eval mode",
-        "and without gradients, but where the case says train; every counter and case in a process of its own.",
-        f"{versions}.",
+        "and without gradients, but where the case says train; every counter and case in a process of its own. ptflops",
+        f"is made for one sample, gets one, and is held to what one costs. {versions}.",
         *([f"Not installed, and so not asked: {', '.join(missing)}."] if missing else []), "",
         "## Who is right", "",
         *table(["counter", "version", "exact", "within 5 %", "too low", "of these 0", "too high", "open", "refused",
                 "parameters exact"], [summary(counter, cases, answers) for counter in counters], left=2), "",
-        "`too low`, `too high`: a wrong figure without a word. `open`: not the hand count, and the counter says itself",
-        "that it left something out. `refused`: it raised. `parameters exact`: of the cases that it answered; a dash",
-        f"where it gives none. attnbench calls {verified(cases, answers)} of the {len(cases)} `verified`: another counter,",
-        "which could count all of it, came to the same integer.", "",
+        "`too low`, `too high`: a wrong figure; fvcore, thop and torchprofile can log what they passed over, and"
+        " return",
+        "the figure all the same. `open`: not the hand count, and the answer itself says that something was left out.",
+        "`refused`: it raised. `parameters exact`: of the cases that it answered; a dash where it gives none.",
+        f"attnbench calls {verified(cases, answers)} of the {len(cases)} `verified`: another counter, which could"
+        " count",
+        "all of it, came to the same integer.", "",
         *missed(cases, counters, answers),
         "## Case by case", "",
         f"At {sizes_text()}. ✓ equal as integers; otherwise the counter's figure over the hand count.", "",
@@ -127,8 +130,16 @@ def missed(cases: Sequence[HandCase], counters: Sequence[Counter], answers: Answ
         wrong = Tally(case.kind for case in cases if not exact(answers[counter.name, case.name, None],
                                                                truth(case, counter)))  # fmt: skip
         listed = [kind if n == writings[kind] else f"{kind} ({n} of {writings[kind]})" for kind, n in wrong.items()]
-        yield f"- **{counter.name}**: {', '.join(listed) or 'nothing'}"
+        yield f"- **{counter.name}**: {', '.join(listed) or 'nothing'}{refusals(counter, cases, answers)}"
     yield ""
+
+
+def refusals(counter: Counter, cases: Sequence[HandCase], answers: Answers) -> str:
+    """How it refused, so that a module without parameters is not taken for one that it cannot count."""
+    said = [answers[counter.name, case.name, None] for case in cases]
+    reasons = Tally(answer.rstrip(": ")[:70] for answer in said if isinstance(answer, str))
+    listed = "; ".join(f"`{reason}` ({times})" for reason, times in reasons.items())
+    return f". It raised {listed}" if listed else ""
 
 
 def exact(answer: Answer | str, right: int) -> bool:
@@ -146,8 +157,8 @@ def growth(cases: Sequence[HandCase], counters: Sequence[Counter], answers: Answ
     small, large = (SIZES.at(side).N for side in SIDES)
     yield f"The {len(quadratic)} cases whose MACs hold a term in N². The exponent p of N between N = {small} and"
     yield f"N = {large} at one sample, from MACs ~ N^p: less than 2 while the projections still weigh. Below {LINEAR},"
-    yield "in bold, a reader takes it for linear; so he does where a counter says 0. A dash: it refused, or said that it"
-    yield "is open."
+    yield "in bold, a reader takes it for linear; so he does where a counter says 0. A dash: it refused, or said itself"
+    yield "that it left something out."
     yield ""
     rows = []
     linear: Tally[str] = Tally()
