@@ -40,12 +40,15 @@ _IN_PLACE_UNWATCHED = frozenset({
 })  # fmt: skip
 
 
-def _may_be_in_place(func: Any) -> bool:
+def _may_be_in_place(func: Any, args: Any) -> bool:
     """Whether this operator of a backward is done in place once no mode watches.
 
-    Its first operand is then gone before the next operator, and the peak is looked at only there.
+    Its first operand is then gone before the next operator, and the peak is looked at only there. Into a view autograd
+    does not write: the tensor that it looks at is held by it, and might be somebody else's.
     """
-    return func in _IN_PLACE_UNWATCHED and torch._C._current_graph_task_id() != -1
+    if func not in _IN_PLACE_UNWATCHED or torch._C._current_graph_task_id() == -1:
+        return False
+    return not args[0]._is_view()
 
 
 def _only_looks(func: Any) -> bool:
@@ -80,7 +83,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for leaf in tree_leaves(output):
             if isinstance(leaf, Tensor):
                 self._watch(leaf)
-        if not _may_be_in_place(func):
+        if not _may_be_in_place(func, args):
             self._peak = self.peak
             if call is not None:
                 moment = Moment(before, self.now - before)

@@ -72,9 +72,12 @@ def _constructed(case: Case, target: Target, where: str, device: str) -> tuple[n
 
 
 def _cast(module: nn.Module, dtype: torch.dtype, where: str) -> nn.Module:
-    """The module in that dtype. `Module.to` cannot replace fake parameters, so these are replaced one by one."""
+    """The module in that dtype, but for integers and complex numbers, which `Module.to` would make real.
+
+    Nor can a module replace fake parameters by itself: these are replaced one by one.
+    """
     if where != "fake":
-        return module.to(dtype)
+        return {torch.float32: module.float, torch.bfloat16: module.bfloat16, torch.float16: module.half}[dtype]()
     return _with_weights(module, lambda tensor: tensor.detach().to(dtype) if tensor.is_floating_point() else tensor)
 
 
@@ -82,13 +85,12 @@ def _with_weights(module: nn.Module, change: Callable[[torch.Tensor], torch.Tens
     """The module with each parameter and buffer replaced by what `change` makes of it; what is shared stays shared."""
     changed: dict[int, nn.Parameter] = {}
     for owner in module.modules():
-        for name, parameter in owner._parameters.items():
-            if parameter is not None and id(parameter) not in changed:
+        for name, parameter in list(owner.named_parameters(recurse=False, remove_duplicate=False)):
+            if id(parameter) not in changed:
                 changed[id(parameter)] = nn.Parameter(change(parameter), parameter.requires_grad)
-            owner._parameters[name] = None if parameter is None else changed[id(parameter)]
-        for name, buffer in owner._buffers.items():
-            if buffer is not None:
-                owner._buffers[name] = change(buffer)
+            setattr(owner, name, changed[id(parameter)])  # a recurrent layer keeps a list of them besides
+        for name, buffer in list(owner.named_buffers(recurse=False)):
+            owner._buffers[name] = change(buffer)
     return module
 
 

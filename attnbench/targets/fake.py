@@ -36,7 +36,9 @@ def fake_tensors() -> Iterator[None]:
     level = _LOG.level
     _LOG.setLevel(logging.CRITICAL)
     try:
-        with FakeTensorMode():
+        with FakeTensorMode() as mode:
+            # A fake tensor that is copied deeply, as a module copies its layers, stays in the mode it was made in.
+            mode.__deepcopy__ = lambda memo: mode  # type: ignore[attr-defined]
             yield
     finally:
         _LOG.setLevel(level)

@@ -10,6 +10,8 @@ from attnbench.targets.sources import Target, locate
 
 __all__ = ["resolve"]
 
+_FEW_TOKENS = 1024
+
 
 def resolve(case: Case) -> Case:
     """The Case with its layout found and its heads said, after one build and one forward on the meta device.
@@ -45,14 +47,14 @@ def _try(case: Case) -> None:
     """One forward without data: a shape that the module refuses is found before anything is measured.
 
     The meta device comes first, since it is fast; fake tensors forgive more (a constant on the CPU). What neither can
-    run because it looks at values is left to the real device.
+    run is tried with data, at a small size: a constructor, or a forward, may need them.
     """
     try:
         build(case, "meta").forward()
         return
-    except (CaseError, UsageError):
+    except UsageError:
         raise
-    except Exception:  # foreign code; the second try below tells whether this matters
+    except Exception:  # foreign code; the next tries tell whether this matters
         pass
     try:
         with fake_tensors():
@@ -60,4 +62,38 @@ def _try(case: Case) -> None:
     except NEEDS_VALUES:
         return
     except Exception as error:
-        raise UnsupportedError(f"{case.name} does not run at {case.size}: {first_line(error)}") from error
+        if not _runs_with_data(case):
+            raise _refusal(case, error) from error
+
+
+def _refusal(case: Case, error: Exception) -> CaseError:
+    if isinstance(error, CaseError):  # the constructor's, which names itself
+        return error
+    return UnsupportedError(f"{case.name} does not run at {case.size}: {first_line(error)}")
+
+
+def _runs_with_data(case: Case) -> bool:
+    """Whether it is data that it lacks: then a small one lacks them too, and runs with them."""
+    if case.kind == "network":
+        return False  # a whole one is too much for a try
+    small = _small(case)
+    return not _runs(small, "meta") and _runs(small, "cpu")
+
+
+def _runs(case: Case, where: str) -> bool:
+    try:
+        build(case, where).forward()
+    except Exception:  # foreign code
+        return False
+    return True
+
+
+def _small(case: Case) -> Case:
+    """The Case itself, or with sides halved until it is a matter of milliseconds."""
+    while case.batch_size * (case.tokens or 1) > _FEW_TOKENS:
+        if case.height is None or case.width is None:
+            case = case.with_(tokens=(case.tokens or 1) // 2)
+        else:
+            height, width = max(1, case.height // 2), max(1, case.width // 2)
+            case = case.with_(height=height, width=width, tokens=height * width)
+    return case

@@ -1,5 +1,6 @@
 """Modules of which no counter can know all: what must come out is the count by hand, or a doubt that is said aloud."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -89,44 +90,30 @@ class Branches(Projection):
         return torch.cond(y.mean() > 0, lambda y: y @ self.proj.weight, lambda y: (y @ self.proj.weight).neg(), (y,))
 
 
-@costs("B*3*N*C**2")
-class GradientInForward(nn.Module):
-    """Test-time training: x W; the gradient of a loss to W, x^T dy; and x times the W that was moved."""
+@costs("B * 3*N*C**2")
+class InThreads(nn.Module):
+    """Three projections at once, each in a thread: what watches torch watches one thread."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(dim, dim))
+        self.parts = nn.ModuleList([nn.Linear(dim, dim) for _ in range(3)])
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.enable_grad():
-            weight = self.weight.detach().requires_grad_()
-            loss = (x.detach() @ weight - x.detach()).square().sum()
-            (gradient,) = torch.autograd.grad(loss, weight)
-        return x @ (self.weight - 0.1 * gradient)
+        with ThreadPoolExecutor() as pool:
+            return sum(pool.map(lambda part: part(x), self.parts))
 
 
-@costs("B*N*C**2")
-class DataInConstructor(nn.Module):
-    """An orthogonal matrix by QR, and a number read out of it: nothing that tensors without data can do."""
+POOL = ThreadPoolExecutor(1)
+
+
+@costs("B * 2*N*C**2")
+class InAThreadThatIsThere(nn.Module):
+    """One of two projections in a thread that was started long before."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.scale = float(torch.rand(1).item())
-        self.weight = nn.Parameter(torch.linalg.qr(torch.randn(dim, dim))[0])
+        self.here, self.there = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        POOL.submit(int).result()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.scale * (x @ self.weight)
-
-
-@costs("B * (4*N*C**2 + 4*2*N**2*C)")
-class ComplexNumbers(nn.Module):
-    """One complex matrix at N complex tokens, 4 N C²; two products of complex numbers, 4 N² C each."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(dim, dim, dtype=torch.complex64))
-
-    def forward(self, x: Tensor) -> Tensor:
-        z = torch.complex(x, x.flip(-1)) @ self.weight
-        scores = z @ z.mH
-        return torch.view_as_real(scores @ z).sum(-1)
+        return POOL.submit(self.there, self.here(x)).result()

@@ -330,3 +330,59 @@ class InferenceMode(nn.Module):
     def forward(self, x: Tensor) -> Any:
         with torch.inference_mode():
             return self.inner(x)
+
+
+@costs("B*3*N*C**2")
+class GradientInForward(nn.Module):
+    """Test-time training: x W; the gradient of a loss to W, x^T dy; and x times the W that was moved."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(dim, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            weight = self.weight.detach().requires_grad_()
+            loss = (x.detach() @ weight - x.detach()).square().sum()
+            (gradient,) = torch.autograd.grad(loss, weight)
+        return x @ (self.weight - 0.1 * gradient)
+
+
+@costs("B*N*C**2")
+class DataInConstructor(nn.Module):
+    """An orthogonal matrix by QR, and a number read out of it: nothing that tensors without data can do."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.scale = float(torch.rand(1).item())
+        self.weight = nn.Parameter(torch.linalg.qr(torch.randn(dim, dim))[0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * (x @ self.weight)
+
+
+@costs("B * (4*N*C**2 + 4*2*N**2*C)")
+class ComplexNumbers(nn.Module):
+    """One complex matrix at N complex tokens, 4 N C²; two products of complex numbers, 4 N² C each."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(dim, dim, dtype=torch.complex64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = torch.complex(x, x.flip(-1)) @ self.weight
+        scores = z @ z.mH
+        return torch.view_as_real(scores @ z).sum(-1)
+
+
+@costs("B*N*C**2")
+class SoftmaxOut(nn.Module):
+    """A softmax into a given tensor is no product."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.proj(x)
+        return torch.softmax(y, -1, out=torch.empty_like(y))

@@ -59,10 +59,7 @@ def test_the_printed_macs_are_those_derived_by_hand(case: HandCase, where: str) 
 
 
 @each_case
-def test_fake_tensors_count_the_same(case: HandCase, request: pytest.FixtureRequest) -> None:
-    if "two in nn.TransformerEncoder" in case.name:
-        reason = "it copies its layer, and torch copies the fake mode with it"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
+def test_fake_tensors_count_the_same(case: HandCase) -> None:
     with fake_tensors():
         count = dispatch_count(case.subject("fake"))
     assert count.macs == case.value("macs") or (case.flagged and count.uncounted)

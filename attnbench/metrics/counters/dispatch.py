@@ -4,6 +4,7 @@ Composite operators are taken apart into those that ATen has kernels for; their 
 no data, so it counts on meta and fake tensors as on real ones.
 """
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -62,25 +63,47 @@ def dispatch_count(subject: Subject, *, backward: bool = False) -> Count:
         Exception: whatever the module raises where it cannot run.
     """
     count = Count()
-    modules = _Modules(subject.module)
-    products = Products()
-    calls = _Calls(count)
-    with quiet(), modules, calls, _Operators(count, modules, calls, products):
+    operators = _Operators(count, _Modules(subject.module, count), _Calls(count), Products())
+    with quiet(), _threads_are_said(count), operators.modules, operators.calls, operators:
         if backward:
-            subject.forward_backward()
+            _forward_and_backward(subject, operators)
         else:
             subject.forward()
-        products.finish()
+        operators.products.finish()
     return count
+
+
+def _forward_and_backward(subject: Subject, operators: "_Operators") -> None:
+    with subject.constants():
+        output = subject.module(*subject.inputs)
+        operators.calls.in_backward = True
+        subject.backward(output)
+
+
+@contextmanager
+def _threads_are_said(count: Count) -> Iterator[None]:
+    """What watches torch watches this thread alone: work that a module gives to others is not seen, and said."""
+    start = threading.Thread.start
+
+    def starting(thread: threading.Thread) -> None:
+        count.uncounted[_THREADS] += 1
+        start(thread)
+
+    with mock.patch.object(threading.Thread, "start", starting):
+        yield
+
+
+_THREADS = "what runs in threads of its own"
 
 
 class _Modules:
     """Which modules are in their forward just now, by their paths; nothing is left on the module afterwards."""
 
-    def __init__(self, root: nn.Module) -> None:
+    def __init__(self, root: nn.Module, count: Count) -> None:
         self._paths = {id(module): path for path, module in root.named_modules()}
         self._stack: list[str] = []
         self._hooks: list[Any] = []
+        self._count, self._thread = count, threading.get_ident()
 
     @property
     def active(self) -> list[str]:
@@ -100,11 +123,13 @@ class _Modules:
             hook.remove()
 
     def _enter(self, module: nn.Module, args: Any) -> None:
-        if id(module) in self._paths:
+        if threading.get_ident() != self._thread:
+            self._count.uncounted[_THREADS] += 1
+        elif id(module) in self._paths:
             self._stack.append(self._paths[id(module)])
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        if id(module) in self._paths and self._stack:
+        if threading.get_ident() == self._thread and id(module) in self._paths and self._stack:
             self._stack.pop()
 
 
@@ -115,9 +140,12 @@ class _Calls(TorchFunctionMode):
         super().__init__()
         self._count = count
         self.name = ""
+        self.in_backward = False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func in _LEAVING:
+            self._count.uncounted["what numpy computes"] += 1
         if func is F.multi_head_attention_forward:
             # A function in Python is called with this mode off: the attention in it must be watched in another way.
             with mock.patch.object(F, "scaled_dot_product_attention", self._attention):
@@ -136,7 +164,7 @@ class _Calls(TorchFunctionMode):
             self.name = before
 
     def _attention(self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if not _in_backward():
+        if not self.in_backward:
             causal = args[2] if len(args) > 2 else kwargs.get("is_causal", False)
             self._count.masked += _masked(query, key, value) if causal else 0
             # One softmax over the scores, whatever kernel makes it.
@@ -146,6 +174,8 @@ class _Calls(TorchFunctionMode):
 
 
 _SDPA = F.scaled_dot_product_attention
+# From here on torch knows nothing of what is done with the numbers.
+_LEAVING = (Tensor.numpy, Tensor.__array__)
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 
 
@@ -170,17 +200,12 @@ def _masked(query: Tensor, key: Tensor, value: Tensor) -> int:
     return batch * (length * keys - useful) * (query.shape[-1] + value.shape[-1])
 
 
-def _in_backward() -> bool:
-    graph: int = torch._C._current_graph_task_id()
-    return graph != -1
-
-
 class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts each operator that reaches a kernel."""
 
     def __init__(self, count: Count, modules: _Modules, calls: _Calls, products: Products) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._count, self._modules, self._calls, self._products = count, modules, calls, products
+        self._count, self.modules, self.calls, self.products = count, modules, calls, products
 
     # flex_attention and its like are no operators of ATen, but are to be counted as ones.
     supports_higher_order_operators = True
@@ -206,8 +231,8 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._count.uncounted[_kernel_name(func)] += 1
         tensors = tensors_of(args, kwargs)
         if not _is_view(func, tensors, out):
-            self._products.see(name, args, tensors, out, self._teller(func))
-        if not _in_backward() and self._calls.name != "scaled_dot_product_attention":
+            self.products.see(name, args, tensors, out, self._teller(func))
+        if not self.calls.in_backward and self.calls.name != "scaled_dot_product_attention":
             self._other_work(func, args, tensors, out)
 
     def _contraction(self, func: Any, formula: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -221,10 +246,10 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _teller(self, func: Any, kernel: str = "") -> Callable[[int], None]:
         """Whom to tell of a contraction that happens here, also when it is known only later."""
-        if _in_backward():
-            # A backward that records gradients is a checkpoint running its forward again.
+        if self.calls.in_backward:
+            # What records gradients there is a checkpoint running its forward again.
             return self._recomputed if torch.is_grad_enabled() else self._backward
-        label, paths = self._calls.name or _kernel_name(func).removeprefix("aten."), self._modules.active
+        label, paths = self.calls.name or _kernel_name(func).removeprefix("aten."), self.modules.active
         kernel = kernel or _kernel_name(func)
 
         def forward(macs: int) -> None:

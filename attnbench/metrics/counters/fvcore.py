@@ -5,6 +5,7 @@ from collections import Counter
 import torch
 from torch import Tensor
 
+from attnbench.core.errors import UnsupportedError
 from attnbench.metrics.counters.handles import HANDLES, UNSURE
 from attnbench.metrics.counters.harmless import HARMLESS
 from attnbench.metrics.counters.quiet import quiet
@@ -25,8 +26,11 @@ def fvcore_macs(subject: Subject) -> tuple[Counter[str], Counter[str]]:
     The module is left as it was, and so is torch, whether or not the trace succeeds.
 
     Raises:
+        UnsupportedError: the subject lives on fake tensors.
         Exception: whatever the module raises, or the tracer where it cannot record the forward.
     """
+    if subject.where == "fake":
+        raise UnsupportedError("its tracer cannot record fake tensors")  # it would end the process
     with quiet(), compiled_parts_as_written(subject.module), torch.no_grad(), subject.constants():
         return _traced(subject)
 

@@ -55,7 +55,7 @@ _ELEMENTWISE = """
 """
 # One operation for each element that goes in: sums, extremes, norms, softmax and pooling.
 _REDUCTION = """
-    _adaptive_avg_pool2d _adaptive_avg_pool3d _aminmax _batch_norm_no_update _batch_norm_with_update
+    log_softmax _adaptive_avg_pool2d _adaptive_avg_pool3d _aminmax _batch_norm_no_update _batch_norm_with_update
     _batch_norm_with_update_functional _embedding_bag _fused_rms_norm _is_all_true _is_any_true _log_softmax
     _masked_softmax _native_batch_norm_legit _native_batch_norm_legit_functional _native_batch_norm_legit_no_training
     _safe_softmax _softmax _unique _unique2 adaptive_max_pool2d adaptive_max_pool3d all amax amin aminmax any argmax
@@ -63,7 +63,7 @@ _REDUCTION = """
     cudnn_batch_norm equal fractional_max_pool2d fractional_max_pool3d hash_tensor histc kthvalue linalg_vector_norm
     logsumexp max max_pool2d_with_indices max_pool3d_with_indices mean median min miopen_batch_norm mode nanmedian
     nansum native_batch_norm native_group_norm native_layer_norm native_norm nll_loss2d_forward nll_loss_forward norm
-    prod std std_mean sum trace unique_consecutive unique_dim unique_dim_consecutive var var_mean
+    prod softmax std std_mean sum trace unique_consecutive unique_dim unique_dim_consecutive var var_mean
 """
 _FFT = "_fft_c2c _fft_c2r _fft_r2c"
 # Their gradients hold products that nobody has written down here.
