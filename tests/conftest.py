@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -17,6 +17,16 @@ class Outcome(NamedTuple):
 
 
 Cli = Callable[..., Outcome]
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before() -> Iterator[None]:
+    """`--threads` with `--no-isolate` is for the whole process: the next test has as many as it would have alone."""
+    torch: Any = sys.modules.get("torch")
+    before = torch and torch.get_num_threads()
+    yield
+    if before and torch.get_num_threads() != before:
+        torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -29,6 +29,12 @@ RECURRENT = ("LSTM", "GRU")
 RNG_STATE = 5056  # the generator's state, which checkpointing keeps for each call
 
 
+@pytest.fixture(autouse=True)
+def two_threads() -> None:
+    """With one thread other kernels run, whose scratch is nothing."""
+    torch.set_num_threads(2)
+
+
 def measured(subject: Subject) -> int:
     return storage_bytes([*subject.weights, *subject.tensors]) + allocated_peak(subject.step)
 

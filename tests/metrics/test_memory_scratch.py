@@ -14,6 +14,12 @@ from attnbench.metrics.scratch import _PLAIN, scratch_of
 aten = torch.ops.aten
 
 
+@pytest.fixture(autouse=True)
+def two_threads() -> None:
+    """With one thread other kernels run, whose scratch is nothing."""
+    torch.set_num_threads(2)
+
+
 def spec(*shape: int, dtype: torch.dtype = torch.float32, identity: int = 0) -> TensorSpec:
     return TensorSpec(shape, torch.empty(shape, device="meta").stride(), dtype, identity)
 
