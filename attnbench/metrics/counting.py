@@ -12,7 +12,8 @@ from typing import Any
 
 from attnbench.core.errors import named
 from attnbench.core.record import Note, Reading
-from attnbench.metrics.counters.dispatch import Count, dispatch_count
+from attnbench.metrics.counters.count import Count
+from attnbench.metrics.counters.dispatch import dispatch_count
 from attnbench.metrics.counters.flop_counter import hears, torch_macs_by_kernel
 from attnbench.metrics.counters.fvcore import fvcore_macs
 from attnbench.metrics.metric import Finding, Options, metric

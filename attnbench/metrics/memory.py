@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import torch
 
 from attnbench.core.record import Note, Reading
-from attnbench.metrics.cpu_allocator import Account, followed
-from attnbench.metrics.live_bytes import storage_bytes
+from attnbench.metrics.footprint.cpu_allocator import Account, followed
+from attnbench.metrics.footprint.live_bytes import storage_bytes
+from attnbench.metrics.footprint.prediction import predict
 from attnbench.metrics.metric import Finding, Options, metric
-from attnbench.metrics.prediction import predict
 from attnbench.metrics.subject import Subject
 
 __all__ = ["measure_memory", "predict_memory"]

@@ -22,8 +22,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "metrics")]
 from allocator_events import allocated_peak  # noqa: E402
 from memory_cases import LAYERS, MODULES, Layer, layer_subject, module_subject  # noqa: E402
 
-from attnbench.metrics.live_bytes import storage_bytes  # noqa: E402
-from attnbench.metrics.prediction import Prediction, predict  # noqa: E402
+from attnbench.metrics.footprint.live_bytes import storage_bytes  # noqa: E402
+from attnbench.metrics.footprint.prediction import Prediction, predict  # noqa: E402
 from attnbench.metrics.subject import Subject  # noqa: E402
 from attnbench.targets.fake import fake_tensors  # noqa: E402
 

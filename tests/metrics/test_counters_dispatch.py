@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from attnbench.core.case import Case
-from attnbench.metrics.counters.dispatch import Count, dispatch_count
+from attnbench.metrics.counters.count import Count
+from attnbench.metrics.counters.dispatch import dispatch_count
 from attnbench.metrics.subject import Subject
 
 B, H, N, D = 2, 3, 5, 7  # batch, heads, tokens, channels of a head

@@ -12,13 +12,13 @@ from torch.nn import functional as F
 from torch.nn.functional import scaled_dot_product_attention as imported_attention
 
 from attnbench.core.case import Case
-from attnbench.metrics.attention_kernels import as_on_cuda, kernel_on_cuda
-from attnbench.metrics.calls import described
-from attnbench.metrics.cuda_allocator import blas_workspace, kernel_scratch
-from attnbench.metrics.live_bytes import LiveBytes, storage_bytes
+from attnbench.metrics.footprint.attention_kernels import as_on_cuda, kernel_on_cuda
+from attnbench.metrics.footprint.calls import described
+from attnbench.metrics.footprint.cuda_allocator import blas_workspace, kernel_scratch
+from attnbench.metrics.footprint.live_bytes import LiveBytes, storage_bytes
+from attnbench.metrics.footprint.prediction import Prediction, predict
 from attnbench.metrics.memory import measure_memory, predict_memory
 from attnbench.metrics.metric import Options
-from attnbench.metrics.prediction import Prediction, predict
 from attnbench.targets.build import build
 from attnbench.targets.fake import fake_device, fake_tensors
 from attnbench.targets.resolve import resolve

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attnbench.core.case import Case
-from attnbench.metrics.live_bytes import storage_bytes
+from attnbench.metrics.footprint.live_bytes import storage_bytes
+from attnbench.metrics.footprint.prediction import Prediction, predict
 from attnbench.metrics.memory import measure_memory, predict_memory
 from attnbench.metrics.metric import Options
-from attnbench.metrics.prediction import Prediction, predict
 from attnbench.metrics.subject import Subject
 from attnbench.targets.build import build
 from attnbench.targets.fake import NEEDS_VALUES, fake_tensors

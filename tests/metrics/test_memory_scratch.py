@@ -7,9 +7,9 @@ import torch
 from allocator_events import allocated_peak
 from torch import Tensor
 
-from attnbench.metrics.alone import SMALL, alone
-from attnbench.metrics.calls import Call, TensorSpec, described
-from attnbench.metrics.scratch import _PLAIN, scratch_of
+from attnbench.metrics.footprint.alone import SMALL, alone
+from attnbench.metrics.footprint.calls import Call, TensorSpec, described
+from attnbench.metrics.footprint.scratch import _PLAIN, scratch_of
 
 aten = torch.ops.aten
 

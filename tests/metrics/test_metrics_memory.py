@@ -10,8 +10,8 @@ from memory_cases import MODULES, module_subject
 from metrics_subjects import subject_of, values
 from torch import Tensor, nn
 
-from attnbench.metrics.cpu_allocator import Account, _kineto_profiler, _light_profiler
-from attnbench.metrics.live_bytes import LiveBytes, storage_bytes
+from attnbench.metrics.footprint.cpu_allocator import Account, _kineto_profiler, _light_profiler
+from attnbench.metrics.footprint.live_bytes import LiveBytes, storage_bytes
 from attnbench.metrics.memory import measure_memory
 from attnbench.metrics.metric import Options
 from attnbench.metrics.subject import Subject

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from attnbench.core.record import Note
-from attnbench.metrics.attention_kernels import Kernel, as_on_cuda
-from attnbench.metrics.cuda_allocator import BLOCK, blas_workspace, kernel_scratch, uses_blas
-from attnbench.metrics.live_bytes import LiveBytes, storage_bytes
-from attnbench.metrics.scratch import scratch_of
+from attnbench.metrics.footprint.attention_kernels import Kernel, as_on_cuda
+from attnbench.metrics.footprint.cuda_allocator import BLOCK, blas_workspace, kernel_scratch, uses_blas
+from attnbench.metrics.footprint.live_bytes import LiveBytes, storage_bytes
+from attnbench.metrics.footprint.scratch import scratch_of
 from attnbench.metrics.subject import Subject
 
 __all__ = ["Prediction", "predict"]

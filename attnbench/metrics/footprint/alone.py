@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from attnbench.metrics.calls import Call, TensorSpec
-from attnbench.metrics.cpu_allocator import Account, followed
+from attnbench.metrics.footprint.calls import Call, TensorSpec
+from attnbench.metrics.footprint.cpu_allocator import Account, followed
 
 __all__ = ["LARGE", "SMALL", "TINY", "Budget", "Scratch", "alone"]
 

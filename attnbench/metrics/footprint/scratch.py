@@ -8,9 +8,9 @@ import torch
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from attnbench.core.polynomial import fit_exact
-from attnbench.metrics.alone import LARGE, SMALL, TINY, Budget, Scratch, alone
-from attnbench.metrics.calls import Call
-from attnbench.metrics.shrunk import Axis, axes, one_head
+from attnbench.metrics.footprint.alone import LARGE, SMALL, TINY, Budget, Scratch, alone
+from attnbench.metrics.footprint.calls import Call
+from attnbench.metrics.footprint.shrunk import Axis, axes, one_head
 
 __all__ = ["scratch_of"]
 

@@ -9,7 +9,7 @@ from math import prod
 
 import torch
 
-from attnbench.metrics.calls import Call, TensorSpec
+from attnbench.metrics.footprint.calls import Call, TensorSpec
 
 __all__ = ["BLOCK", "blas_workspace", "kernel_scratch", "uses_blas"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from attnbench.metrics.calls import Call, TensorSpec
+from attnbench.metrics.footprint.calls import Call, TensorSpec
 
 __all__ = ["Axis", "axes", "one_head"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from attnbench.metrics.calls import Call, described
+from attnbench.metrics.footprint.calls import Call, described
 
 __all__ = ["LiveBytes", "Moment", "storage_bytes"]
 
