@@ -7,8 +7,11 @@ has one, is plain arithmetic. The figure is `verified` when those that could cou
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
+
+import torch
 
 from attnbench.core.errors import named
 from attnbench.core.record import Note, Reading
@@ -16,6 +19,7 @@ from attnbench.metrics.counters.count import Count
 from attnbench.metrics.counters.dispatch import dispatch_count
 from attnbench.metrics.counters.flop_counter import hears, torch_macs_by_kernel
 from attnbench.metrics.counters.fvcore import fvcore_macs
+from attnbench.metrics.footprint.attention_kernels import as_on_cuda
 from attnbench.metrics.metric import Finding, Options, metric
 from attnbench.metrics.subject import Subject
 
@@ -166,6 +170,8 @@ def count_backward(subject: Subject, options: Options) -> Iterator[Finding]:
     if subject.case.mode != "fwd_bwd":
         yield Note("not_measured", "static.backward_macs, static.recomputed_macs: a forward alone has no backward")
         return
-    count = dispatch_count(subject, backward=True)
+    absent = subject.case.device.startswith("cuda") and not torch.cuda.is_available()
+    with as_on_cuda() if absent else nullcontext():
+        count = dispatch_count(subject, backward=True)
     yield Reading("static.backward_macs", count.backward, "MAC", "same", "Backward MACs")
     yield Reading("static.recomputed_macs", count.recomputed, "MAC", "same", "Recomputed MACs" * (count.recomputed > 0))

@@ -4,12 +4,14 @@ import pytest
 import torch
 from metrics_subjects import subject_of, values
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from attnbench.core.case import Case
-from attnbench.metrics.counting import count_macs, count_parameters
+from attnbench.metrics.counting import count_backward, count_macs, count_parameters
 from attnbench.metrics.metric import Options
 from attnbench.metrics.subject import Expected, Subject
 from attnbench.targets.build import build
+from attnbench.targets.fake import fake_tensors
 from attnbench.targets.resolve import resolve
 
 
@@ -124,3 +126,18 @@ def test_a_million_tokens_without_their_memory(name: str, macs: int) -> None:
     case = resolve(Case(name, height=1024, width=1024, tokens=2**20, dim=64, heads=4))
     readings, notes = values(count_macs(build(case, "meta"), Options()))
     assert (readings["static.macs"], readings["static.verified"], notes) == (macs, True, [])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="on a CUDA device torch chooses the kernel itself")
+@pytest.mark.parametrize(
+    ("head_dim", "recomputed"),
+    [(64, 2 * 4 * 16 * 16 * 64), (30, 0)],  # of 30 channels in fp32 math alone takes care, and keeps its scores
+)
+def test_what_a_cuda_device_that_is_not_here_would_compute_again(head_dim: int, recomputed: int) -> None:
+    with fake_tensors():
+        subject = subject_of(F.scaled_dot_product_attention, *[(2, 4, 16, head_dim)] * 3, where="cpu", mode="fwd_bwd")
+        subject.case = subject.case.with_(device="cuda")
+        subject.where = "fake"
+        readings, _ = values(count_backward(subject, Options()))
+    assert readings["static.backward_macs"] == 4 * 2 * 4 * 16 * 16 * head_dim
+    assert readings["static.recomputed_macs"] == recomputed
