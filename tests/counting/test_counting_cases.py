@@ -60,8 +60,13 @@ def test_the_printed_macs_are_those_derived_by_hand(case: HandCase, where: str) 
 
 @each_case
 def test_fake_tensors_count_the_same(case: HandCase) -> None:
-    with fake_tensors():
-        count = dispatch_count(case.subject("fake"))
+    try:
+        with fake_tensors():
+            count = dispatch_count(case.subject("fake"))
+    except NotImplementedError as error:
+        if case.flagged and "no rule registered" in str(error):
+            pytest.skip("this torch cannot watch a higher-order operator on fake tensors")
+        raise
     assert count.macs == case.value("macs") or (case.flagged and count.uncounted)
 
 

@@ -257,6 +257,10 @@ def test_the_fused_paths_of_a_transformer_by_name() -> None:
 def test_the_fused_path_with_other_keys() -> None:
     """7 queries and 4 keys: two projections of each, and two products of all pairs."""
     subject = subject_of(fused_heads, (2, 7, 8), (2, 4, 8), parts=[encoder_layer])
+    try:
+        subject.forward()
+    except NotImplementedError:
+        pytest.skip("this torch has no form without data of that operator")
     assert counted(subject) == 2 * (2 * 7 * 64 + 2 * 4 * 64 + 2 * 7 * 4 * 8)
 
 

@@ -87,4 +87,6 @@ _NAMES = """
     var_mean view view_as view_as_complex view_as_complex_copy view_as_real view_as_real_copy view_copy vsplit
     vstack wait warn _weight_norm _weight_norm_interface where xlogy __xor__ zero zeros zeros_like
 """
-HARMLESS = frozenset(f"aten::{name}{inplace}" for name in _NAMES.split() for inplace in ("", "_"))
+# What torch.utils.checkpoint of older torch puts around a forward.
+_NO_OPERATORS = {"prim::PythonOp._NoopSaveInputs"}
+HARMLESS = frozenset(f"aten::{name}{inplace}" for name in _NAMES.split() for inplace in ("", "_")) | _NO_OPERATORS
