@@ -74,7 +74,7 @@ def audit(
         settings=set_ or [], seed=seed,
     )  # fmt: skip
     cases = sweep.cases()
-    timing = opt.measuring(["latency"], "1%", max_time, timeout, threads)
+    timing = opt.measuring(["latency" if measure else "static"], "1%", max_time, timeout, threads)
     channel = WorkerChannel(quiet=quiet) if isolate else InlineChannel()
     try:
         audits, records = _audits(cases, claimed, channel, timing, timeout, measure=measure, quiet=quiet)

@@ -175,3 +175,6 @@ def count_backward(subject: Subject, options: Options) -> Iterator[Finding]:
         count = dispatch_count(subject, backward=True)
     yield Reading("static.backward_macs", count.backward, "MAC", "same", "Backward MACs")
     yield Reading("static.recomputed_macs", count.recomputed, "MAC", "same", "Recomputed MACs" * (count.recomputed > 0))
+    if count.uncounted:
+        text = f"the MACs of the backward are a lower bound: not counted in a step are {_listed(count.uncounted)}"
+        yield Note("uncounted", text)

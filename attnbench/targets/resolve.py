@@ -89,8 +89,9 @@ def _runs(case: Case, where: str) -> bool:
 
 
 def _small(case: Case) -> Case:
-    """The Case itself, or with sides halved until it is a matter of milliseconds."""
-    while case.batch_size * (case.tokens or 1) > _FEW_TOKENS:
+    """The Case with one sample, and with sides halved until it is a matter of milliseconds."""
+    case = case.with_(batch_size=1)
+    while (case.tokens or 1) > _FEW_TOKENS:
         if case.height is None or case.width is None:
             case = case.with_(tokens=(case.tokens or 1) // 2)
         else:

@@ -29,3 +29,12 @@ def test_what_must_run_is_refused_with_the_way_out(cli: Cli) -> None:
     assert result.code == 2
     assert "--metrics static" in result.err
     assert len(result.err.strip().splitlines()) == 1
+
+
+def test_the_audit_needs_no_device_until_it_measures(cli: Cli) -> None:
+    result = cli("audit", "self_attn", "--device", "cuda", "--no-isolate", "--format", "json")
+    assert result.code == 0
+    assert json.loads(result.out)[0]["found"] == "N^2"
+    refused = cli("audit", "self_attn", "--device", "cuda", "--no-isolate", "--measure")
+    assert refused.code == 2
+    assert "cuda" in refused.err

@@ -141,3 +141,13 @@ def test_what_a_cuda_device_that_is_not_here_would_compute_again(head_dim: int, 
         readings, _ = values(count_backward(subject, Options()))
     assert readings["static.backward_macs"] == 4 * 2 * 4 * 16 * 16 * head_dim
     assert readings["static.recomputed_macs"] == recomputed
+
+
+def test_what_nobody_knows_in_a_backward_is_said() -> None:
+    subject = subject_of(lambda a, b: torch.cdist(a @ b, b, p=1), (4, 5), (5, 5), mode="fwd_bwd")
+    readings, notes = values(count_backward(subject, Options()))
+    assert readings["static.backward_macs"] == 2 * 4 * 5 * 5  # those of the product
+    (note,) = notes
+    assert note.kind == "uncounted"
+    assert "lower bound" in note.text
+    assert "aten._cdist_backward" in note.text

@@ -208,3 +208,9 @@ def test_the_same_seed_gives_the_same_weights_and_inputs() -> None:
     assert torch.equal(first.inputs[0], again.inputs[0])
     assert all(map(torch.equal, first.weights, again.weights))
     assert not torch.equal(first.inputs[0], other.inputs[0])
+
+
+@pytest.mark.parametrize("batch", [1, 5000])
+def test_a_refusal_is_found_at_any_batch(batch: int) -> None:
+    with pytest.raises(UnsupportedError, match="RefusesEverything"):
+        resolve(case("RefusesEverything", layout="bnc", batch_size=batch))
