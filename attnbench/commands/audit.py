@@ -133,7 +133,7 @@ def _static(root: "Case", channel: "Channel", timeout: float) -> "Iterator[Recor
     def at(sides: Sequence[int], *metrics: str) -> "list[Record]":
         return climbed(root, channel, sides, Options(metrics, scratch=False), timeout)
 
-    counts = ("params", "macs", *(["backward_macs"] if root.mode == "fwd_bwd" else []))
+    counts = ("params", "macs", *(["backward_macs"] if root.differentiates else []))
 
     def climb(sides: Sequence[int]) -> "list[Record]":
         return at(sides, *counts, "predicted_memory")

@@ -34,6 +34,7 @@ def run(
     dtype: opt.Dtype = None,
     device: opt.Device = "auto",
     mode: opt.Mode = None,
+    engine: opt.Engine = None,
     layout: opt.Layout = "auto",
     set_: opt.Set = None,
     metrics: opt.Metrics = None,
@@ -56,7 +57,8 @@ def run(
         modules=opt.listed(module), networks=opt.listed(network), attn=opt.listed(attn), res=opt.listed(res),
         img_size=opt.listed(img_size), seq_len=opt.listed(seq_len), batch_size=opt.listed(batch_size) or ["1"],
         dim=opt.listed(dim), heads=opt.listed(heads), dtype=opt.listed(dtype) or ["fp32"],
-        mode=opt.listed(mode) or ["fwd"], layout=layout, device=device, settings=set_ or [], seed=seed,
+        mode=opt.listed(mode) or ["fwd"], engine=opt.listed(engine) or ["eager"],
+        layout=layout, device=device, settings=set_ or [], seed=seed,
     )  # fmt: skip
     cases = sweep.cases()
     options = opt.measuring(opt.listed(metrics), precision_target, max_time, timeout, threads)

@@ -11,8 +11,8 @@ __all__ = ["DTYPES", "ENGINES", "MODES", "Case", "Scalar"]
 
 Scalar = bool | int | float | str | None
 
-MODES = ("fwd", "fwd_bwd")
-ENGINES = ("eager",)
+MODES = ("fwd", "fwd_bwd", "bwd", "train")
+ENGINES = ("eager", "compile", "cudagraph")
 # Canonical name -> the other spellings people type.
 DTYPES: Mapping[str, tuple[str, ...]] = {
     "fp32": ("float32", "float"),
@@ -60,6 +60,11 @@ class Case:
         return f"{self.target}+{self.insert}" if self.insert else self.target
 
     @property
+    def differentiates(self) -> bool:
+        """Whether a step computes gradients, which makes it one in train mode."""
+        return self.mode != "fwd"
+
+    @property
     def size(self) -> str:
         """The resolution or length, as it is typed: `64x64`, or `4096` tokens."""
         return f"{self.height}x{self.width}" if self.height is not None else str(self.tokens)
@@ -96,6 +101,8 @@ class Case:
         words += self._shape_words()
         words += ["--batch-size", str(self.batch_size), "--dtype", self.dtype, "--device", self.device]
         words += ["--mode", self.mode, "--seed", str(self.seed)]
+        if self.engine != "eager":
+            words += ["--engine", self.engine]
         if self.layout != "auto" and self.kind == "module":
             words += ["--layout", self.layout]
         for name, value in self.params:

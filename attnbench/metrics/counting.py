@@ -167,7 +167,7 @@ def _listed(operators: Counter[str]) -> str:
 @metric(name="backward_macs", on="fake", fields=("static.backward_macs", "static.recomputed_macs"))
 def count_backward(subject: Subject, options: Options) -> Iterator[Finding]:
     """MACs of the gradients by the kernels that will run: the mathematics, and what is computed a second time."""
-    if subject.case.mode != "fwd_bwd":
+    if not subject.case.differentiates:
         yield Note("not_measured", "static.backward_macs, static.recomputed_macs: a forward alone has no backward")
         return
     absent = subject.case.device.startswith("cuda") and not torch.cuda.is_available()

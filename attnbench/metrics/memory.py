@@ -21,19 +21,20 @@ _NOTHING_SAVED = "a forward alone keeps nothing for a backward"
 
 @metric(name="predicted_memory", on="fake",
         fields=("static.predicted_peak_bytes", "static.predicted_weights_bytes", "static.predicted_inputs_bytes",
-                "static.predicted_saved_bytes", "static.predicted_temporary_bytes", "static.predicted_scratch_bytes",
-                "static.predicted_method"))  # fmt: skip
+                "static.predicted_optimizer_bytes", "static.predicted_saved_bytes", "static.predicted_temporary_bytes",
+                "static.predicted_scratch_bytes", "static.predicted_method"))  # fmt: skip
 def predict_memory(subject: Subject, options: Options) -> Iterator[Finding]:
     """The peak of one step on fake tensors, which have sizes and lifetimes but no data, and what it is made of.
 
-    peak = weights + inputs + saved + temporary + scratch, all in bytes. Saved is what lives between forward and
-    backward beside weights and inputs (only where there is a backward). Scratch is by how much kernels' own buffers
-    raise the peak above that of live tensors; temporary is the rest: at that peak, all but weights, inputs and saved.
+    peak = weights + inputs + optimizer state + saved + temporary + scratch, all in bytes. Saved is what lives between
+    forward and backward beside those before it (only where there is a backward). Scratch is by how much kernels' own
+    buffers raise the peak above that of live tensors; temporary is the rest at that peak.
     """
     found = predict(subject, scratch=options.scratch)
     yield Reading("static.predicted_peak_bytes", found.peak, "bytes", "same", "Predicted peak")
     yield Reading("static.predicted_weights_bytes", found.weights, "bytes", "same")
     yield Reading("static.predicted_inputs_bytes", found.inputs, "bytes", "same")
+    yield Reading("static.predicted_optimizer_bytes", found.optimizer, "bytes", "same")
     if found.saved is not None:
         yield Reading("static.predicted_saved_bytes", found.saved, "bytes", "same")
     else:
@@ -68,7 +69,7 @@ def measure_memory(subject: Subject, options: Options) -> Iterator[Finding]:
 def _cpu_peak(subject: Subject, held: int) -> tuple[int, int | None]:
     """Peak of the step and, with a backward, what is alive between forward and backward; in bytes."""
     account = Account()
-    if subject.case.mode == "fwd":
+    if not subject.case.differentiates:
         with followed(account):
             subject.forward()
         return held + account.peak, None
@@ -76,7 +77,7 @@ def _cpu_peak(subject: Subject, held: int) -> tuple[int, int | None]:
         output = subject.module(*subject.inputs)
     kept = account.now
     with followed(account):
-        subject.backward(output)
+        subject.finish(output)
     return held + account.peak, held + kept
 
 
@@ -84,12 +85,12 @@ def _cuda_peak(subject: Subject) -> tuple[int, int | None]:
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    if subject.case.mode == "fwd":
+    if not subject.case.differentiates:
         subject.forward()
         kept = None
     else:
         output = subject.module(*subject.inputs)
         kept = torch.cuda.memory_allocated()
-        subject.backward(output)
+        subject.finish(output)
     torch.cuda.synchronize()
     return torch.cuda.max_memory_allocated(), kept

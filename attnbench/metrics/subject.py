@@ -1,9 +1,9 @@
 """A Subject: a Case come alive, which is all that an instrument gets to see."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,15 @@ from attnbench.core.case import Case
 from attnbench.core.errors import UnsupportedError
 from attnbench.core.record import Note
 
-__all__ = ["Expected", "Subject", "tensors_in"]
+__all__ = ["Expected", "Replay", "Step", "Subject", "tensors_in"]
+
+# `forward_kept` is a forward that keeps what its backward would need: the part of a step that mode `bwd` takes off.
+Step = Literal["forward", "forward_kept", "forward_backward", "train"]
+
+# What is run in each mode; a backward alone cannot be run, so that its step is the whole that it is part of.
+_STEPS: Mapping[str, Step] = {
+    "fwd": "forward", "fwd_bwd": "forward_backward", "bwd": "forward_backward", "train": "train",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +31,22 @@ class Expected:
     macs: int
 
 
+class Replay(Protocol):
+    """A step that was recorded: replayed, it writes its results where it did the first time, into `output`."""
+
+    @property
+    def output(self) -> Any: ...
+
+    def replay(self) -> None: ...
+
+
 @dataclass(slots=True)
 class Subject:
     """The module, its inputs, and one callable that runs a step.
 
     `inputs` are the positional arguments of the forward: tensors, and for some modules plain integers (height,
     width). `where` is `meta`, `fake` or the case's device; only on the device does a step take real time and memory.
+    `compiled` stands for the module once an engine has compiled it, `replays` for whole steps that it recorded.
     """
 
     case: Case
@@ -38,6 +56,9 @@ class Subject:
     expected: Expected | None = None
     complexity: str | None = None
     notes: tuple[Note, ...] = field(default=())
+    optimizer: torch.optim.Optimizer | None = None
+    compiled: Callable[..., Any] | None = None
+    replays: dict[Step, Replay] = field(default_factory=dict)
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -49,41 +70,74 @@ class Subject:
         """Parameters and buffers, each once."""
         return [*self.module.parameters(), *self.module.buffers()]
 
+    @property
+    def optimizer_state(self) -> list[Tensor]:
+        """What the optimizer keeps from step to step; nothing before its first."""
+        return [] if self.optimizer is None else [
+            value for state in self.optimizer.state.values() for value in state.values() if isinstance(value, Tensor)
+        ]  # fmt: skip
+
+    @property
+    def whole(self) -> Step:
+        """What a step of the case's mode runs."""
+        return _STEPS[self.case.mode]
+
     def step(self) -> Any:
         """Run one step of the case's mode and return the forward's output."""
-        return self.forward_backward() if self.case.mode == "fwd_bwd" else self.forward()
+        if self.whole in self.replays:
+            self.repeat(1)
+            return self.replays[self.whole].output
+        if self.whole == "forward":
+            return self.forward()
+        with self.constants():
+            output = self._call(*self.inputs)
+            self.finish(output)
+        return output
 
-    def repeat(self, steps: int) -> None:
+    def repeat(self, steps: int, what: Step | None = None) -> None:
         """Run steps back to back with nothing between them: what surrounds a forward is done once, outside the loop."""
-        module, inputs = self.module, self.inputs
-        if self.case.mode == "fwd_bwd":
-            wanted = self.differentiated
+        what = what or self.whole
+        if what in self.replays:
+            replay = self.replays[what].replay
             for _ in range(steps):
-                _gradients(module(*inputs), wanted)
+                replay()
+        elif what == "forward":
+            call, inputs = self._call, self.inputs
+            with torch.no_grad():
+                for _ in range(steps):
+                    call(*inputs)
+        else:
+            self._repeat_with_gradients(steps, what)
+
+    def _repeat_with_gradients(self, steps: int, what: Step) -> None:
+        call, inputs, wanted = self._call, self.inputs, self.differentiated
+        if what == "forward_kept":
+            for _ in range(steps):
+                call(*inputs)
             return
-        with torch.no_grad():
-            for _ in range(steps):
-                module(*inputs)
+        for _ in range(steps):
+            _gradients(call(*inputs), wanted, self.optimizer)
 
     def forward(self) -> Any:
         """One forward without gradients."""
         with torch.no_grad(), self.constants():
-            return self.module(*self.inputs)
-
-    def forward_backward(self) -> Any:
-        """One forward, and the gradients of all parameters and floating inputs for a gradient of ones."""
-        with self.constants():
-            output = self.module(*self.inputs)
-            self.backward(output)
-        return output
+            return self._call(*self.inputs)
 
     def backward(self, output: Any) -> None:
         """The gradients of `output`'s first differentiable tensor; they are computed and dropped."""
-        _gradients(output, self.differentiated)
+        _gradients(output, self.differentiated, None)
+
+    def finish(self, output: Any) -> None:
+        """What follows a forward in a step: the backward, and in mode `train` the optimizer's step."""
+        _gradients(output, self.differentiated, self.optimizer)
 
     def constants(self) -> AbstractContextManager[Any]:
         """Without data, what a forward makes for itself without naming a device must be without data too."""
         return torch.device("meta") if self.where == "meta" else nullcontext()
+
+    @property
+    def _call(self) -> Callable[..., Any]:
+        return self.module if self.compiled is None else self.compiled
 
     @property
     def differentiated(self) -> list[Tensor]:
@@ -96,12 +150,14 @@ class Subject:
             torch.cuda.synchronize()
 
 
-def _gradients(output: Any, wanted: list[Tensor]) -> None:
+def _gradients(output: Any, wanted: list[Tensor], optimizer: torch.optim.Optimizer | None) -> None:
     root = next((tensor for tensor in tensors_in(output) if tensor.requires_grad), None)
     if root is None:
         raise UnsupportedError("the output does not depend on anything with a gradient; use --mode fwd")
     # And not autograd.grad, which a re-entrant checkpoint refuses.
     torch.autograd.backward(root, torch.ones_like(root))
+    if optimizer is not None:
+        optimizer.step()
     for tensor in wanted:
         tensor.grad = None
 

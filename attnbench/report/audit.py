@@ -151,7 +151,7 @@ def _doubts(records: Sequence[Record]) -> tuple[str, ...]:
     doubts = ["its MACs are unverified"] if "unverified" in notes else []
     if all(record.value("static.elementwise") is None for record in records):
         doubts.append("elementwise work is not counted")
-    training = [record for record in records if record.case.mode == "fwd_bwd"]
+    training = [record for record in records if record.case.differentiates]
     if training and all(record.value("static.backward_macs") is None for record in training):
         doubts.append("the MACs of the backward are not counted")
     return tuple(doubts)

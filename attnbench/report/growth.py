@@ -95,7 +95,7 @@ def _degree(records: Sequence[Record], path: str) -> int | None:
 def _macs(record: Record) -> int | None:
     """Of a training step also those of the backward."""
     macs: int | None = record.value("static.macs")
-    if macs is None or record.case.mode == "fwd":
+    if macs is None or not record.case.differentiates:
         return macs
     return macs + (record.value("static.backward_macs") or 0)
 

@@ -41,12 +41,12 @@ def build(case: Case, where: str) -> Subject:
     with torch.device(device):
         module = _cast(module, _DTYPES[case.dtype], where)
         inputs = make_inputs(module, case.layout, shape_of(case), _DTYPES[case.dtype], device)
-    module.train(case.mode == "fwd_bwd")
-    if case.kind == "module" and case.mode == "fwd_bwd":
+    module.train(case.differentiates)
+    if case.kind == "module" and case.differentiates:
         # Inside a network an attention hands gradients on to the layer before it.
         inputs = tuple(value.requires_grad_() if isinstance(value, torch.Tensor) else value for value in inputs)
     return Subject(case, module, inputs, where, _expected(case, target, arguments), _claim(case, target),
-                   (_built_note(case, target, arguments),))  # fmt: skip
+                   (_built_note(case, target, arguments),), _optimizer(case, module))  # fmt: skip
 
 
 def _constructed(case: Case, target: Target, where: str, device: str) -> tuple[nn.Module, dict[str, Any]]:
@@ -92,6 +92,19 @@ def _with_weights(module: nn.Module, change: Callable[[torch.Tensor], torch.Tens
         for name, buffer in list(owner.named_buffers(recurse=False)):
             owner._buffers[name] = change(buffer)
     return module
+
+
+def _optimizer(case: Case, module: nn.Module) -> torch.optim.Optimizer | None:
+    """AdamW (Loshchilov and Hutter 2019) in mode `train`: with a learning rate of zero it does all of its arithmetic
+    and changes no weight, so that the thousandth step does what the first did."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if case.mode != "train":
+        return None
+    if not parameters:
+        raise UnsupportedError(f"{case.name} has no parameters to train; use --mode fwd_bwd")
+    cuda = case.device.startswith("cuda")
+    # What torch chooses on each device, said aloud: fake tensors of a device that is not here are on the CPU.
+    return torch.optim.AdamW(parameters, lr=0.0, foreach=cuda, capturable=cuda and case.engine == "cudagraph")
 
 
 def shape_of(case: Case) -> Shape:

@@ -39,11 +39,12 @@ _NEGLIGIBLE = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Bytes: peak = weights + inputs + saved + temporary + scratch; `saved` is None without a backward."""
+    """Bytes: peak = weights + inputs + optimizer + saved + temporary + scratch; `saved` is None without a backward."""
 
     peak: int
     weights: int
     inputs: int
+    optimizer: int
     saved: int | None
     scratch: int
     method: str
@@ -52,7 +53,7 @@ class Prediction:
     @property
     def temporary(self) -> int:
         """At the peak of live tensors, all but weights, inputs and what is saved for the backward."""
-        return self.peak - self.scratch - self.weights - self.inputs - (self.saved or 0)
+        return self.peak - self.scratch - self.weights - self.inputs - self.optimizer - (self.saved or 0)
 
 
 def predict(subject: Subject, *, scratch: bool = True) -> Prediction:
@@ -62,28 +63,31 @@ def predict(subject: Subject, *, scratch: bool = True) -> Prediction:
     """
     cuda = subject.case.device.startswith("cuda")
     block = BLOCK if cuda else 1
+    if subject.optimizer is not None:
+        subject.step()  # its first step makes the state that it keeps
     weights, inputs = storage_bytes(subject.weights, block), storage_bytes(subject.tensors, block)
+    optimizer = storage_bytes(subject.optimizer_state, block)
     absent = cuda and not torch.cuda.is_available()
-    held = [*subject.weights, *subject.tensors]
+    held = [*subject.weights, *subject.tensors, *subject.optimizer_state]
     with as_on_cuda() if absent else nullcontext(set[Kernel]()) as kernels, LiveBytes(held, block) as live:
         saved = _step(subject, live)
-    saved = None if saved is None else saved - weights - inputs
+    saved = None if saved is None else saved - weights - inputs - optimizer
     if not scratch:
-        return Prediction(live.peak, weights, inputs, saved, 0, _LIVE)
+        return Prediction(live.peak, weights, inputs, optimizer, saved, 0, _LIVE)
     taken, method, doubts = _on_cuda(live, kernels, absent) if cuda else _on_cpu(live)
     if any(isinstance(part, nn.RNNBase) for part in subject.module.modules()):
         doubts.append(Note("scratch", _RECURRENT))
-    return Prediction(live.peak + taken, weights, inputs, saved, taken, method, tuple(doubts))
+    return Prediction(live.peak + taken, weights, inputs, optimizer, saved, taken, method, tuple(doubts))
 
 
 def _step(subject: Subject, live: LiveBytes) -> int | None:
     """Run it; with a backward, the bytes alive between forward and backward."""
-    if subject.case.mode == "fwd":
+    if not subject.case.differentiates:
         subject.forward()
         return None
     output = subject.module(*subject.inputs)
     kept = live.now
-    subject.backward(output)
+    subject.finish(output)
     return kept
 
 
