@@ -60,7 +60,7 @@ def _hello(request: Event) -> Iterator[Event]:
 
 def _needs_the_device(metrics: tuple[str, ...]) -> bool:
     """Whether an instrument runs on it; where there is no CUDA at all, the others count and predict for it."""
-    return torch.cuda.is_available() or any(each.on == "device" for each in chosen(metrics))
+    return torch.cuda.is_available() or any(each.live for each in chosen(metrics))
 
 
 def _require_cuda(device: str) -> None:

@@ -1,6 +1,7 @@
 """One Case, measured: counted without running first, so that a row that runs out of memory still has its figures."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -28,19 +29,25 @@ def measure(case: Case, options: Options) -> Iterator[Finding]:
         CaseError: the case does not fit, does not run, or gives something that is not a number; what was yielded
             before holds all the same.
     """
+    readings: dict[str, Any] = {}
+    for finding in _measure(case, options, readings):
+        if isinstance(finding, Reading):
+            readings[finding.name] = finding.value
+        yield finding
+
+
+def _measure(case: Case, options: Options, readings: Mapping[str, Any]) -> Iterator[Finding]:
+    """The findings; those that were taken stand in `readings` before the next is asked for."""
     wanted = _with_prediction(chosen(options.metrics))
     yield _not_measured(wanted)
     uncountable = yield from _without_data(case, wanted, options)
-    predicted = None
-    for finding in _predicted(case, wanted, options):
-        if isinstance(finding, Reading) and finding.name == "static.predicted_peak_bytes":
-            predicted = finding.value
-        yield finding
-    live = [each for each in wanted if each.on == "device"]
+    yield from _predicted(case, wanted, options)
+    live = [each for each in wanted if each.live]
     if live or uncountable:
         release_memory()  # not before the counting, which needs none and takes less time than this
-        _guard(case, predicted)
+        _guard(case, readings.get("static.predicted_peak_bytes"))
         subject = _ready(case)
+        subject.readings = readings
         yield from subject.notes
         for each in [*uncountable, *live]:
             yield from each.load()(subject, options)
@@ -48,14 +55,14 @@ def measure(case: Case, options: Options) -> Iterator[Finding]:
 
 def _with_prediction(wanted: list[Declared]) -> list[Declared]:
     """What is to run on the device is predicted first, asked for or not: the guard needs it."""
-    live = any(each.on == "device" for each in wanted)
+    live = any(each.live for each in wanted)
     return [each for each in known().values() if each in wanted or (live and each.on == "fake")]
 
 
 def _without_data(case: Case, wanted: Sequence[Declared], options: Options) -> Generator[Finding, None, list[Declared]]:
     """Count on the meta device, or on small real tensors; instruments that neither serves are left for the device."""
     counters = [each for each in wanted if each.on == "meta"]
-    alone = not any(each.on == "device" for each in wanted)  # then nobody else will tell how it was built
+    alone = not any(each.live for each in wanted)  # then nobody else will tell how it was built
     if not counters:
         return []
     try:

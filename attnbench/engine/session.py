@@ -13,6 +13,8 @@ from attnbench.metrics.metric import Options
 
 __all__ = ["measured", "on_device", "resolved", "run"]
 
+_STATE = "env."
+
 
 def on_device(cases: Sequence[Case], channel: Channel, options: Options) -> list[Case]:
     """The Cases with `--device auto` decided, once the device is known to be there.
@@ -110,12 +112,17 @@ def measured(case: Case, channel: Channel, options: Options, timeout: float | No
 
 
 def _record(case: Case, status: str, reason: str, findings: Sequence[Reading | Note], env: dict[str, Any]) -> Record:
+    readings = [finding for finding in findings if isinstance(finding, Reading)]
+    # Of the machine's state, and of the kernels, one knows only after measuring; they have places of their own.
+    state = {each.name.removeprefix(_STATE): each.value for each in readings if each.name.startswith(_STATE)}
+    kernels = next((tuple(each.value) for each in readings if each.name == "kernels"), None)
     return Record(
         case=case,
         status=status,
         reason=reason,
-        readings=tuple(finding for finding in findings if isinstance(finding, Reading)),
+        readings=tuple(each for each in readings if not each.name.startswith(_STATE) and each.name != "kernels"),
         notes=tuple(finding for finding in findings if isinstance(finding, Note)),
-        env=env,
+        env=env | state,
+        kernels=kernels,
         repro=case.command(),
     )

@@ -20,8 +20,10 @@ __all__ = ["GROUPS", "Finding", "Instrument", "Options", "Place", "chosen", "kno
 
 Finding = Reading | Note
 # Where an instrument's subject lives: on the meta device (shapes only), under fake tensors (shapes and storages as
-# the real device would have them), or on the device itself.
-Place = Literal["meta", "fake", "device"]
+# the real device would have them), or on the device itself. One that is `derived` comes last and has it there too.
+Place = Literal["meta", "fake", "device", "derived"]
+_ORDER: tuple[Place, ...] = ("meta", "fake", "device", "derived")
+_WITHOUT_DATA = ("meta", "fake")
 GROUPS = ("static", "all")
 
 
@@ -47,12 +49,21 @@ Instrument = Callable[["Subject", Options], Iterator[Finding]]
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """An instrument known from its declaration: `on` says where its subject must live."""
+    """An instrument known from its declaration: `on` says where its subject must live.
+
+    Those it `needs` run before it, asked for or not; what they read it finds in the subject's `readings`.
+    """
 
     name: str
     on: Place
     fields: tuple[str, ...]
     target: str
+    needs: tuple[str, ...] = ()
+
+    @property
+    def live(self) -> bool:
+        """Whether it needs the device and real data."""
+        return self.on not in _WITHOUT_DATA
 
     def load(self) -> Instrument:
         """Import the instrument; this loads torch."""
@@ -61,15 +72,17 @@ class Declared:
         return instrument
 
 
-def metric(*, name: str, on: Place, fields: tuple[str, ...]) -> Callable[[Instrument], Instrument]:
+def metric(
+    *, name: str, on: Place, fields: tuple[str, ...], needs: tuple[str, ...] = ()
+) -> Callable[[Instrument], Instrument]:
     """Declare an instrument: `@metric(name="latency", on="device", fields=("latency",))` above its function.
 
     The arguments must be literals: they are read from the source. `fields` names the record's fields, or whole
-    sections, that stay null when the instrument is not used.
+    sections, that stay null when the instrument is not used; `needs` the instruments whose readings it works with.
     """
 
     def mark(instrument: Instrument) -> Instrument:
-        instrument.declaration = (name, on, fields)  # type: ignore[attr-defined]
+        instrument.declaration = (name, on, fields, needs)  # type: ignore[attr-defined]
         return instrument
 
     return mark
@@ -78,9 +91,8 @@ def metric(*, name: str, on: Place, fields: tuple[str, ...]) -> Callable[[Instru
 @cache
 def known() -> dict[str, Declared]:
     """Every instrument by name: the package's own in the order they are run, then other packages' entry points."""
-    order: dict[Place, int] = {"meta": 0, "fake": 1, "device": 2}
     found = [*_built_in(), *_plugins()]
-    return {each.name: each for each in sorted(found, key=lambda each: order[each.on])}
+    return {each.name: each for each in sorted(found, key=lambda each: _ORDER.index(each.on))}
 
 
 def _built_in() -> Iterator[Declared]:
@@ -92,16 +104,16 @@ def _built_in() -> Iterator[Declared]:
 
 def _plugins() -> Iterator[Declared]:
     for point in entry_points(group="attnbench.metrics"):
-        name, on, fields = point.load().declaration
-        yield Declared(name, on, fields, point.value)
+        name, on, fields, needs = point.load().declaration
+        yield Declared(name, on, fields, point.value, needs)
 
 
 def _in_group(instrument: Declared, group: str) -> bool:
-    return group == "all" or (group == "static" and instrument.on != "device")
+    return group == "all" or (group == "static" and not instrument.live)
 
 
 def chosen(names: tuple[str, ...]) -> list[Declared]:
-    """The instruments asked for, by name or as `static` or `all`, in the order they are run.
+    """The instruments asked for, by name or as `static` or `all`, and those they need, in the order they are run.
 
     Raises:
         UsageError: a name is unknown; the message offers the nearest.
@@ -113,4 +125,5 @@ def chosen(names: tuple[str, ...]) -> list[Declared]:
             raise UsageError(f"unknown metric {name!r}.{did_you_mean(name, every)} Known: {', '.join(every)}.")
         wanted |= {name} & set(known())
         wanted |= {each.name for each in known().values() if _in_group(each, name)}
+    wanted |= {need for name in wanted for need in known()[name].needs}
     return [each for each in known().values() if each.name in wanted]

@@ -46,6 +46,7 @@ class Subject:
 
     `inputs` are the positional arguments of the forward: tensors, and for some modules plain integers (height,
     width). `where` is `meta`, `fake` or the case's device; only on the device does a step take real time and memory.
+    `readings` are what earlier instruments read of this Case, by dotted name.
     `compiled` stands for the module once an engine has compiled it, `replays` for whole steps that it recorded.
     """
 
@@ -57,6 +58,7 @@ class Subject:
     complexity: str | None = None
     notes: tuple[Note, ...] = field(default=())
     optimizer: torch.optim.Optimizer | None = None
+    readings: Mapping[str, Any] = field(default_factory=dict)
     compiled: Callable[..., Any] | None = None
     replays: dict[Step, Replay] = field(default_factory=dict)
 
