@@ -4,14 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from attnbench.core.stats import Estimate
+from attnbench.core.stats import Z95, Estimate, student_t
 
 __all__ = ["Slope", "log_slope"]
-
-# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; beyond the last one it serves on, which
-# makes the interval a little too wide.
-_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-_Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +34,10 @@ def log_slope(sizes: Sequence[int], costs: Sequence[Estimate]) -> Slope:
     residuals = [y - mean_y - slope * (x - mean_x) for x, y in zip(xs, ys, strict=True)]
     off_line = math.fsum(residual**2 for residual in residuals) / (n - 2) / spread
     own = math.fsum((weight * _log_deviation(cost)) ** 2 for weight, cost in zip(weights, costs, strict=True))
-    half = math.hypot(_T95[min(n - 2, len(_T95)) - 1] * math.sqrt(off_line), _Z95 * math.sqrt(own))
+    half = math.hypot(student_t(n - 2) * math.sqrt(off_line), Z95 * math.sqrt(own))
     return Slope(slope, slope - half, slope + half)
 
 
 def _log_deviation(cost: Estimate) -> float:
     """The standard deviation of log cost that its 95 % interval tells of."""
-    return (math.log(cost.high) - math.log(cost.low)) / 2 / _Z95
+    return (math.log(cost.high) - math.log(cost.low)) / 2 / Z95

@@ -1,13 +1,25 @@
 """Statistics of a series of samples in the order they were taken: pure functions that know nothing of benchmarks."""
 
 import math
+import random
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Estimate", "autocorrelation_time", "geometric_mean", "median_estimate", "quantile"]
+__all__ = ["Z95", "Estimate", "geometric_mean", "median_estimate", "quantile", "student_t"]
 
-_Z95 = 1.959963984540054
+Z95 = 1.959963984540054
+# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; beyond the last one it serves on, which
+# makes an interval a little too wide.
+_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+
+_SEGMENTS = 10
+_RESAMPLES = 1000
+# By how much the level drifts over minutes, as a variance, in units of what it drifts by between tenths of a run. The
+# noise of a computer is of the kind 1/f: two seconds differ by no less than two tenths of a second do, and taking more
+# samples of one second does not help. The mean of 1/f noise over T1 differs from that over T2 by a variance that grows
+# as ln(T2 / T1); for T2 of a few hundred times T1 that is about twice the variance between the tenths of T1.
+_DRIFT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,47 +50,63 @@ def geometric_mean(ratios: Sequence[float]) -> float:
     return math.exp(math.fsum(map(math.log, ratios)) / len(ratios))
 
 
-def autocorrelation_time(series: Sequence[float]) -> float:
-    """How many samples of the series weigh as much as one independent sample; at least 1.
+def student_t(freedom: int) -> float:
+    """The two-sided 95 % quantile of Student's t with so many degrees of freedom, at least 1."""
+    return _T95[min(freedom, len(_T95)) - 1]
 
-    1 + 2 * the sum of the autocorrelations, cut where the sum of a neighbouring pair first turns negative (Geyer
-    1992, initial positive sequence), which keeps the noise of the far lags out.
+
+def median_estimate(series: Sequence[Sequence[float]]) -> Estimate:
+    """The median and its 95 % interval, from the samples of one process or of several, each in the order taken.
+
+    Neighbouring samples of a process resemble each other, so that stretches of time are resampled and not samples: a
+    block bootstrap (Carlstein 1986) over ten segments of each process, for which their medians stand. Of several
+    processes these are resampled first, and segments within them (Davison and Hinkley 1997, section 3.8). Percentile
+    intervals of few units are too narrow; they are widened to Student's t (Hesterberg 2015).
+
+    The interval of a single process is wider than its bootstrap by what the machine drifts by over minutes, which is
+    told from its drift between segments (`_DRIFT`). What differs from one process to the next, such as the layout of
+    memory, is not in it: only several processes tell that.
+
+    Raises:
+        ValueError: a single process with less than two samples, which have no spread.
     """
-    n = len(series)
-    mean = math.fsum(series) / n
-    centred = [value - mean for value in series]
-    variance = math.fsum(value * value for value in centred)
-    if n < 4 or variance == 0:
-        return 1.0
-
-    def rho(lag: int) -> float:
-        return math.fsum(a * b for a, b in zip(centred, centred[lag:], strict=False)) / variance
-
-    total = 1.0
-    # A third of the series is as far as lags can be estimated at all.
-    for lag in range(1, max(2, n // 3), 2):
-        pair = rho(lag) + rho(lag + 1)
-        if pair <= 0:
-            break
-        total += 2 * pair
-    return max(1.0, min(total, n / 2))
+    processes = [_segment_medians(samples) for samples in series]
+    median = statistics.median(statistics.median(samples) for samples in series)
+    below, above = _spread_of_processes(processes) if len(processes) > 1 else _spread_of_one(processes[0])
+    if min(map(min, series)) >= 0:  # what cannot be negative has no negative bound
+        below = min(below, median)
+    return Estimate(median, median - below, median + above)
 
 
-def median_estimate(samples: Sequence[float]) -> Estimate:
-    """The median with a distribution-free 95 % interval that respects autocorrelation.
+def _segment_medians(samples: Sequence[float]) -> list[float]:
+    """The medians of ten stretches of equal length, or the samples themselves where they are no more than ten."""
+    count = min(_SEGMENTS, len(samples))
+    cuts = [round(n * len(samples) / count) for n in range(count + 1)]
+    return [statistics.median(samples[start:stop]) for start, stop in zip(cuts, cuts[1:], strict=False)]
 
-    The interval runs between two order statistics. For independent samples their ranks follow from the binomial
-    distribution; samples of one process are not independent, so the ranks are set apart by the square root of the
-    autocorrelation time of the series "at or below the median", which is what the variance of a sample median
-    depends on. With fewer than six samples no interval of 95 % exists: it is then the whole range, which says less
-    than 95 % and is never narrower than what is known.
-    """
-    ordered = sorted(samples)
-    n = len(ordered)
-    median = statistics.median(ordered)
-    below = [1.0 if sample <= median else 0.0 for sample in samples]
-    spread = _Z95 / 2 * math.sqrt(n * autocorrelation_time(below))
-    # Rounding outwards, and one rank more, keeps the coverage at 95 % for small n.
-    low = max(0, math.floor(n / 2 - spread) - 1)
-    high = min(n - 1, math.ceil(n / 2 + spread))
-    return Estimate(median, ordered[low], ordered[high])
+
+def _spread_of_one(segments: list[float]) -> tuple[float, float]:
+    if len(segments) < 2:
+        raise ValueError("an interval needs at least two samples")
+    below, above = _bootstrap(lambda rng: _resampled_mean(rng, segments), statistics.fmean(segments), len(segments))
+    wider = math.sqrt(1 + _DRIFT * len(segments))
+    return below * wider, above * wider
+
+
+def _spread_of_processes(processes: list[list[float]]) -> tuple[float, float]:
+    def draw(rng: random.Random) -> float:
+        return statistics.fmean(_resampled_mean(rng, each) for each in rng.choices(processes, k=len(processes)))
+
+    return _bootstrap(draw, statistics.fmean(map(statistics.fmean, processes)), len(processes))
+
+
+def _resampled_mean(rng: random.Random, values: list[float]) -> float:
+    return math.fsum(rng.choices(values, k=len(values))) / len(values)
+
+
+def _bootstrap(draw: Callable[[random.Random], float], centre: float, units: int) -> tuple[float, float]:
+    """How far the 95 % interval of a mean of so many units reaches below and above `centre`."""
+    rng = random.Random(0)  # the same samples have the same interval
+    drawn = [draw(rng) for _ in range(_RESAMPLES)]
+    wider = student_t(units - 1) / Z95 * math.sqrt(units / (units - 1))
+    return (centre - quantile(drawn, 0.025)) * wider, (quantile(drawn, 0.975) - centre) * wider

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from attnbench.core.record import Better, Reading, Record
 from attnbench.core.stats import Estimate
 from attnbench.core.units import UNITS, Unit, significant
-from attnbench.report.compare import LATENCY, PEAK_MEMORY, Ratio, baselines, interval, memory_ratio, speedup
+from attnbench.report.compare import LATENCY, PEAK_MEMORY, Ratio, baselines, memory_ratio, speedup
 from attnbench.report.facts import FACTS, Fact, target_title, varying_facts, visible
 
 if TYPE_CHECKING:
@@ -140,9 +140,11 @@ def figure(record: Record, name: str) -> str:
 
 
 def _estimate(record: Record, name: str) -> Estimate | None:
-    """The reading with its interval, if it has one."""
+    """The reading with its interval, if it has one; an end of it may be zero or below, which forms no ratio."""
     reading = record.reading(name)
-    return interval(record, name) if reading and reading.low and record.value(reading.low) is not None else None
+    if reading is None or not reading.low or record.value(reading.low) is None:
+        return None
+    return Estimate(reading.value, record.value(reading.low), record.value(reading.high))
 
 
 def _digits(precision: float) -> int:

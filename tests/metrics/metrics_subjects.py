@@ -33,8 +33,8 @@ def subject_of(function: Callable[..., Any], *shapes: Sequence[int], parts: Sequ
     torch.manual_seed(0)
     with torch.device(where):
         module = Body(function, [make() for make in parts])
-        inputs = tuple(torch.randn(*shape, requires_grad=mode == "fwd_bwd") for shape in shapes)
-    module.train(mode == "fwd_bwd")
+        inputs = tuple(torch.randn(*shape, requires_grad=mode != "fwd") for shape in shapes)
+    module.train(mode != "fwd")
     return Subject(Case("body", batch_size=2, tokens=8, mode=mode), module, inputs, where)
 
 

@@ -1,19 +1,24 @@
-"""Warm-up, sampling and throughput with a clock that moves only when a canned block takes its time."""
+"""What the latency instrument reads and says, with a clock that only steps move, and with a simulated device."""
 
-import math
 import random
+from collections.abc import Callable
 from functools import partial
 from itertools import cycle
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
+from fake_cuda import FakeCuda
 from metrics_subjects import FakeClock, subject_of, values
 
 from attnbench.core.record import Reading
-from attnbench.core.stats import median_estimate
 from attnbench.metrics import latency
-from attnbench.metrics.latency import Samples, measure_latency, measure_throughput, sample, warm_up
+from attnbench.metrics.latency import measure_latency
 from attnbench.metrics.metric import Options
 from attnbench.metrics.subject import Subject
+from attnbench.metrics.timing.sampling import sample, warm_up
+from attnbench.metrics.timing.timers import EventTimer, host_block
 
 
 def noisy(level: float, spread: float, n: int, seed: int = 0) -> list[float]:
@@ -21,177 +26,81 @@ def noisy(level: float, spread: float, n: int, seed: int = 0) -> list[float]:
     return [level * (1 + spread * rng.uniform(-1, 1)) for _ in range(n)]
 
 
-def test_warm_up_ends_when_two_windows_agree() -> None:
-    clock = FakeClock(50.0, after=4.0)
-    assert warm_up(clock.block, max_time=100, clock=clock) == 4
-    assert len(clock.asked) == 1 + 5 + 5
+class Watching:
+    """A device that tells what it was told to tell."""
+
+    def __init__(self, *reasons: str) -> None:
+        self.reasons = reasons
+
+    def look(self) -> tuple[str, ...]:
+        return self.reasons
+
+    def findings(self) -> Any:
+        yield Reading("env.throttle_reasons", list(self.reasons))
 
 
-def test_warm_up_waits_while_the_time_still_falls() -> None:
-    falling = [10 * 0.99**step for step in range(100)]  # 5 % from window to window
-    clock = FakeClock(*falling, after=3.0)
-    assert warm_up(clock.block, max_time=1000, clock=clock) == pytest.approx(3.0)
-    assert len(clock.asked) > 100
+class Load:
+    """How many cores others use."""
 
+    cores_used: float | None = 0.0
 
-def test_warm_up_takes_no_more_than_a_fifth_of_the_time() -> None:
-    clock = FakeClock(*(1.05**step for step in range(200)))
-    begin = clock.now
-    level = warm_up(clock.block, max_time=2.0, clock=clock)
-    assert 0.4 <= clock.now - begin <= 0.4 * 1.1
-    assert level > 10
-
-
-def test_a_slow_module_is_warmed_up_by_very_few_steps() -> None:
-    clock = FakeClock(60_000.0)
-    assert warm_up(clock.block, max_time=2.0, clock=clock) == 60_000
-    assert clock.asked == [1, 1]
-
-
-@pytest.mark.parametrize(
-    ("ms", "steps"), [(0.001, 200), (0.01, 20), (0.15, 1), (0.07, 3), (0.2, 1), (5.0, 1), (0.0, 1000)]
-)
-def test_a_block_lasts_a_fifth_of_a_millisecond(ms: float, steps: int) -> None:
-    clock = FakeClock(ms)
-    warm_up(clock.block, max_time=2.0, clock=clock)
-    assert (clock.asked[0], set(clock.asked[1:])) == (1, {steps})
-
-
-def test_blocks_grow_when_the_first_step_was_much_slower_than_the_rest() -> None:
-    clock = FakeClock(100.0, after=0.01)
-    warm_up(clock.block, max_time=2.0, clock=clock)
-    assert clock.asked[:7] == [1, 1, 1, 1, 1, 1, 20]
-
-
-def taken(clock: FakeClock, **options: float) -> Samples:
-    return sample(clock.block, 4, Options(**options), clock)  # type: ignore[arg-type]
-
-
-def test_sampling_stops_at_the_first_look_when_nothing_varies() -> None:
-    clock = FakeClock(1.0)
-    samples = taken(clock, precision_target=0.01, max_time=10)
-    assert samples == Samples([1.0] * 20, 4, median_estimate([1.0] * 20))
-    assert clock.asked == [4] * 20
-
-
-def test_sampling_stops_once_the_interval_is_narrow_enough() -> None:
-    clock = FakeClock(*noisy(1.0, 0.1, 5000))
-    samples = taken(clock, precision_target=0.01, max_time=100)
-    assert samples.estimate.precision <= 0.01
-    assert 20 < len(samples.ms) < 2000
-    assert clock.now - 1000 < 100
-    assert samples.estimate == median_estimate(samples.ms)
-
-
-def test_a_tighter_target_takes_more_samples() -> None:
-    counts = [
-        len(taken(FakeClock(*noisy(1.0, 0.1, 20_000)), precision_target=target, max_time=1000).ms)
-        for target in (0.05, 0.01, 0.005)
-    ]
-    assert counts[0] < counts[1] < counts[2]
-
-
-def test_looks_are_a_quarter_apart() -> None:
-    """Each look is a chance to stop by luck: the numbers of samples at which sampling may stop are few."""
-    clock, looks = FakeClock(*noisy(1.0, 0.3, 5000)), []
-
-    def looking(samples: list[float]) -> object:
-        looks.append(len(samples))
-        return median_estimate(samples)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(latency, "median_estimate", looking)
-        taken(clock, precision_target=0.001, max_time=1)
-    assert looks[:5] == [20, 25, 31, 38, 47]
-
-
-def test_sampling_stops_when_the_time_is_over() -> None:
-    clock = FakeClock(*noisy(1.0, 0.9, 50_000))
-    begin = clock.now
-    samples = taken(clock, precision_target=1e-9, max_time=0.5)
-    assert 0.5 <= clock.now - begin < 0.52
-    assert samples.estimate.precision > 1e-9
-
-
-@pytest.mark.parametrize("ms", [200.0, 60_000.0])
-def test_a_slow_module_gets_five_samples_all_the_same(ms: float) -> None:
-    assert len(taken(FakeClock(ms), precision_target=0.01, max_time=0.1).ms) == 5
-
-
-def test_two_levels_are_never_called_precise() -> None:
-    """A machine that changes between two speeds has no median to be precise about."""
-    slow_and_fast = ([1.0] * 10 + [1.5] * 10) * 50
-    samples = taken(FakeClock(*slow_and_fast), precision_target=0.01, max_time=2.0)
-    assert (samples.estimate.low, samples.estimate.high) == (1.0, 1.5)
-    assert len(samples.ms) > 300
+    def cores(self) -> float | None:
+        return self.cores_used
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     fake = FakeClock(2.0)
     monkeypatch.setattr(latency.time, "perf_counter", fake)
-    monkeypatch.setattr(latency.time, "perf_counter_ns", lambda: round(fake.now * 1e9))
+    monkeypatch.setattr(latency, "host_block", partial(host_block, clock_ns=lambda: round(fake.now * 1e9)))
     for function in (warm_up, sample):
         monkeypatch.setattr(latency, function.__name__, partial(function, clock=fake))
+    monkeypatch.setattr(latency, "watch", lambda device: Watching())
+    monkeypatch.setattr(latency, "OtherLoad", Load)
+    monkeypatch.setattr(latency, "Disturbances", lambda watching, device: watching)
+    monkeypatch.setattr(Load, "cores_used", 0.0)
     return fake
 
 
-def stepping(clock: FakeClock, *ms: float) -> Subject:
-    """A Subject of which each step takes the next of the given times, over and over."""
+def stepping(clock: FakeClock, *ms: float, mode: str = "fwd") -> Subject:
+    """A Subject of which each forward takes the next of the given times, over and over."""
     times = cycle(ms)
 
-    def step(x: object) -> object:
+    def step(x: Any) -> Any:
         clock.now += next(times) / 1000
-        return x
+        return x * 1
 
-    return subject_of(step, (3,), where="cpu")
-
-
-@pytest.mark.parametrize("ms", [0.01, 2.0, 90.0, 5000.0])
-def test_throughput_is_the_batch_over_the_time(clock: FakeClock, ms: float) -> None:
-    readings, notes = values(measure_throughput(stepping(clock, ms), Options(max_time=2.0)))
-    assert readings["throughput.samples_per_s"] == pytest.approx(2 * 1000 / ms)  # batch 2
-    assert readings["throughput.tokens_per_s"] == pytest.approx(2 * 1000 / ms * 8)  # 8 tokens
-    assert notes == []
-
-
-def test_throughput_runs_long_enough_and_not_for_ever(clock: FakeClock) -> None:
-    begin = clock.now
-    values(measure_throughput(stepping(clock, 0.5), Options(max_time=10.0)))
-    assert 0.3 < clock.now - begin < 1.5
-
-
-def test_the_throughput_of_a_network_has_no_tokens_and_says_so(clock: FakeClock) -> None:
-    subject = stepping(clock, 1.0)
-    subject.case = subject.case.with_(tokens=None)
-    readings, notes = values(measure_throughput(subject, Options()))
-    assert "throughput.tokens_per_s" not in readings
-    assert [note.kind for note in notes] == ["not_measured"]
+    return subject_of(step, (3,), where="cpu", mode=mode)
 
 
 def test_the_latency_of_steps_that_take_two_milliseconds(clock: FakeClock) -> None:
     found = list(measure_latency(stepping(clock, 2.0), Options(max_time=2.0)))
     readings = {each.name: each.value for each in found if isinstance(each, Reading)}
     for name in ("median_ms", "ci_low_ms", "ci_high_ms", "mean_ms", "p95_ms", "min_ms"):
-        assert readings[f"latency.{name}"] == pytest.approx(2.0, rel=1e-6)
-    assert readings["latency.samples"] == 20
+        assert readings[f"latency.{name}"] == pytest.approx(2.0, rel=1e-5)
+    assert readings["latency.samples"] == len(readings["latency.samples_ms"])
+    assert readings["latency.samples"] in (50, 51)  # a tenth of a second
     assert readings["latency.processes"] == 1
+    assert readings["latency.set_aside"] == 0
+    assert readings["latency.warmup_ms"] == pytest.approx(22.0)  # one step, and two windows of five
     assert "blocks of 1 steps" in readings["latency.method"]
     assert "latency.host_ms" not in readings
     (median,) = (each for each in found if isinstance(each, Reading) and each.name == "latency.median_ms")
     assert (median.low, median.high, median.better) == ("latency.ci_low_ms", "latency.ci_high_ms", "lower")
+    assert median.title == "Latency"
 
 
 def test_a_fast_step_is_timed_in_blocks(clock: FakeClock) -> None:
     readings, _ = values(measure_latency(stepping(clock, 0.01), Options()))
     assert readings["latency.median_ms"] == pytest.approx(0.01, rel=1e-3)
-    assert "blocks of 20 steps" in readings["latency.method"]
+    assert "blocks of 100 steps" in readings["latency.method"]
 
 
 def test_an_interval_wider_than_asked_for_is_said(clock: FakeClock) -> None:
     wild = noisy(20.0, 0.8, 977)
     _, notes = values(measure_latency(stepping(clock, *wild), Options(max_time=0.5, precision_target=0.01)))
     (said,) = (note.text for note in notes if note.kind == "imprecise")
+    assert "imprecise" in said
     assert "±1.0%" in said
     _, notes = values(measure_latency(stepping(clock, 20.0), Options(max_time=0.5, precision_target=0.01)))
     assert "imprecise" not in {note.kind for note in notes}
@@ -199,10 +108,123 @@ def test_an_interval_wider_than_asked_for_is_said(clock: FakeClock) -> None:
 
 def test_the_mean_and_the_tail_are_those_of_the_samples(clock: FakeClock) -> None:
     """Nineteen steps of 1 ms and one of 11 ms: median 1, mean 1.5."""
-    readings, _ = values(
-        measure_latency(stepping(clock, *([1.0] * 19), 11.0), Options(max_time=2, precision_target=0.2))
-    )
+    steps = stepping(clock, *([1.0] * 19), 11.0)
+    readings, _ = values(measure_latency(steps, Options(max_time=2, precision_target=0.2)))
     assert readings["latency.median_ms"] == pytest.approx(1.0)
-    assert readings["latency.mean_ms"] == pytest.approx(1.5, rel=0.05)
+    assert readings["latency.mean_ms"] == pytest.approx(1.5, rel=0.1)
     assert readings["latency.min_ms"] == pytest.approx(1.0)
-    assert math.isclose(readings["latency.p95_ms"], 1.5, rel_tol=0.05)
+    assert 1.0 < readings["latency.p95_ms"] <= 11.0
+
+
+def test_a_backward_is_the_difference_of_both_and_of_the_forward(clock: FakeClock) -> None:
+    """A forward of 2 ms whose backward takes 5 ms."""
+
+    class Slow(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            clock.now += 0.002
+            return x * 1
+
+        @staticmethod
+        def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+            clock.now += 0.005
+            return gradient
+
+    subject = subject_of(lambda x: Slow.apply(x), (3,), where="cpu", mode="bwd")
+    subject.tensors[0].requires_grad_()
+    readings, _ = values(measure_latency(subject, Options()))
+    assert readings["latency.median_ms"] == pytest.approx(5.0, rel=1e-4)
+    assert readings["latency.method"].startswith("by difference")
+
+
+def test_other_programs_on_the_cores_are_told(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Load, "cores_used", 64.0)
+    readings, notes = values(measure_latency(stepping(clock, 2.0), Options()))
+    assert readings["latency.other_cores"] == 64
+    assert "busy" in {note.kind for note in notes}
+    monkeypatch.setattr(Load, "cores_used", None)
+    readings, notes = values(measure_latency(stepping(clock, 2.0), Options()))
+    assert "latency.other_cores" not in readings
+    assert any("latency.other_cores" in note.text for note in notes)
+
+
+def test_a_disturbance_throughout_is_told_and_the_row_is_there(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latency, "watch", lambda device: Watching("hw_thermal"))
+    readings, _ = values(measure_latency(stepping(clock, 2.0), Options(max_time=0.5)))
+    assert readings["latency.median_ms"] == pytest.approx(2.0)
+    assert readings["latency.set_aside"] == 0
+    assert readings["env.throttle_reasons"] == ["hw_thermal"]
+
+
+def test_where_most_is_set_aside_it_is_said(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mostly(Watching):
+        def look(self) -> tuple[str, ...]:
+            return ("hw_thermal",) if clock.now % 1.0 < 0.8 else ()
+
+    monkeypatch.setattr(latency, "watch", lambda device: Mostly())
+    noise = noisy(2.0, 0.2, 997)
+    readings, notes = values(measure_latency(stepping(clock, *noise), Options(max_time=3.0, precision_target=1e-6)))
+    assert readings["latency.set_aside"] > readings["latency.samples"] > 20
+    assert "hw_thermal" in next(note.text for note in notes if note.kind == "set_aside")
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    fake = FakeCuda()
+    timer = EventTimer(fake, fake.clock_ns)
+    timer._flushed = fake
+
+    def seconds() -> float:
+        return fake.host / 1000
+
+    monkeypatch.setattr(latency, "EventTimer", lambda: timer)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda name: SimpleNamespace(L2_cache_size=2**20))
+    for function in (warm_up, sample):
+        monkeypatch.setattr(latency, function.__name__, partial(function, clock=seconds))
+    monkeypatch.setattr(latency, "watch", lambda name: Watching())
+    monkeypatch.setattr(latency, "Disturbances", lambda watching, name: watching)
+    return fake
+
+
+def on_device(run: Callable[[int], None], monkeypatch: pytest.MonkeyPatch) -> Subject:
+    subject = subject_of(lambda x: x, (3,), where="cpu")
+    subject.case = subject.case.with_(device="cuda")
+    monkeypatch.setattr(Subject, "repeat", lambda self, steps, what=None: run(steps))
+    return subject
+
+
+def test_cold_and_warm_stand_side_by_side(device: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = on_device(device.steps(0.01, 0.5, 0.8), monkeypatch)
+    found = list(measure_latency(subject, Options()))
+    readings, _ = values(iter(found))
+    assert readings["latency.median_ms"] == pytest.approx(0.5)
+    assert readings["latency.cold_ms"] == pytest.approx(0.8)
+    assert readings["latency.host_ms"] == pytest.approx(0.01)
+    assert readings["latency.launch_bound"] is False
+    titles = {each.name: each.title for each in found if isinstance(each, Reading) and each.title}
+    assert titles == {"latency.median_ms": "Warm latency", "latency.cold_ms": "Cold latency"}
+
+
+def test_small_steps_are_launch_bound_and_advice_is_given(device: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    readings, notes = values(measure_latency(on_device(device.steps(0.02, 0.005), monkeypatch), Options()))
+    assert readings["latency.median_ms"] == pytest.approx(0.005)
+    assert readings["latency.host_ms"] == pytest.approx(0.02)
+    assert readings["latency.launch_bound"] is True
+    (advice,) = (note.text for note in notes if note.kind == "launch_bound")
+    assert "--engine cudagraph" in advice
+
+
+def test_where_the_queue_cannot_be_kept_full_the_method_says_so(
+    device: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def waits(steps: int) -> None:
+        for _ in range(steps):
+            device.launch(0.02, 0.005)
+            device.synchronize()
+
+    readings, notes = values(measure_latency(on_device(waits, monkeypatch), Options()))
+    assert "with gaps" in readings["latency.method"]
+    assert "latency.launch_bound" not in readings
+    assert {"gaps", "not_measured"} <= {note.kind for note in notes}
