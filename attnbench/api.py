@@ -7,8 +7,10 @@ from attnbench.core.case import Case
 from attnbench.core.errors import AttnbenchError, UsageError
 from attnbench.core.record import Note, Reading, Record
 from attnbench.core.store import Store, load
+from attnbench.engine.batch import at_best_batch
 from attnbench.engine.channels import InlineChannel, WorkerChannel
-from attnbench.engine.session import on_device, resolved, run
+from attnbench.engine.processes import check
+from attnbench.engine.session import on_device, replicated, resolved, run
 from attnbench.engine.sweep import Sweep
 from attnbench.metrics.metric import Options
 from attnbench.report.exporters import export
@@ -35,11 +37,13 @@ def benchmark(
         UsageError: a target is not there, or the device is not.
     """
     options = options or Options()
-    questions = cases.cases() if isinstance(cases, Sweep) else cases
+    check(options, isolate=isolate)
+    questions = cases.at_first_batch().cases() if isinstance(cases, Sweep) else cases
+    measure = at_best_batch if isinstance(cases, Sweep) and cases.seeks_batch else replicated
     store = None if out is None else Store(Path(out))
     channel = WorkerChannel() if isolate else InlineChannel()
     try:
         ready = resolved(on_device(questions, channel, options), channel, timeout)
-        yield from run(ready, channel, options, store, timeout)
+        yield from run(ready, channel, options, store, timeout, measure)
     finally:
         channel.close()

@@ -21,6 +21,9 @@ Res = Annotated[Many, Option(help="Sides of a module's feature map: 32,64 or 48x
 ImgSize = Annotated[Many, Option(help="Sides of a network's image.  [default: 224]")]
 SeqLen = Annotated[Many, Option(help="Tokens, for modules that read no map.")]
 BatchSize = Annotated[Many, Option("--batch-size", "-b", help="[default: 1]")]
+BatchSizeOrAuto = Annotated[
+    Many, Option("--batch-size", "-b", help="1,8 or auto: the best throughput that fits.  [default: 1]")
+]
 Dim = Annotated[Many, Option(help="Channels.  [default: 64]")]
 Heads = Annotated[Many, Option(help="Heads.  [default: as many as leave each 64 channels]")]
 Dtype = Annotated[Many, Option("--dtype", "--precision", help="fp32, bf16, fp16, tf32.  [default: fp32]")]
@@ -32,6 +35,8 @@ Set = Annotated[Many, Option("--set", help="A constructor argument: key=value, o
 Metrics = Annotated[Many, Option(help="static, latency, throughput, memory ... or all.  [default: all]")]
 PrecisionTarget = Annotated[str, Option(help="Wished half-width of the latency's 95 % interval.")]
 MaxTime = Annotated[float, Option(help="Seconds of sampling a case, precise or not.")]
+Processes = Annotated[int, Option(help="Fresh worker processes for each latency, --max-time in each.")]
+KeepSamples = Annotated[bool, Option("--keep-samples", help="Keep the latency's raw samples in the records.")]
 Timeout = Annotated[float, Option(help="Seconds of silence, beyond --max-time, after which a case is given up.")]
 Threads = Annotated[int | None, Option(help="CPU threads.  [default: torch's own]")]
 Isolate = Annotated[bool, Option("--isolate/--no-isolate", help="Measure in a worker process.")]

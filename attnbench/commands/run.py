@@ -1,7 +1,9 @@
 """`attnbench run`: measure, keep each record as it comes, print a table."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
     from attnbench.core.record import Record
     from attnbench.core.store import Store
     from attnbench.engine.channels import Channel
+    from attnbench.engine.session import Tell
     from attnbench.metrics.metric import Options
+    from attnbench.report.screen import Screen
 
 __all__ = ["run"]
 
@@ -28,7 +32,7 @@ def run(
     res: opt.Res = None,
     img_size: opt.ImgSize = None,
     seq_len: opt.SeqLen = None,
-    batch_size: opt.BatchSize = None,
+    batch_size: opt.BatchSizeOrAuto = None,
     dim: opt.Dim = None,
     heads: opt.Heads = None,
     dtype: opt.Dtype = None,
@@ -40,6 +44,8 @@ def run(
     metrics: opt.Metrics = None,
     precision_target: opt.PrecisionTarget = "1%",
     max_time: opt.MaxTime = 2.0,
+    processes: opt.Processes = 1,
+    keep_samples: opt.KeepSamples = False,
     timeout: opt.Timeout = 600.0,
     threads: opt.Threads = None,
     isolate: opt.Isolate = True,
@@ -51,6 +57,7 @@ def run(
 ) -> int:
     """Measure modules and networks. Each record is kept as it comes; a table is printed at the end."""
     from attnbench.engine.channels import InlineChannel, WorkerChannel
+    from attnbench.engine.processes import check
     from attnbench.engine.sweep import Sweep
 
     sweep = Sweep(
@@ -60,14 +67,16 @@ def run(
         mode=opt.listed(mode) or ["fwd"], engine=opt.listed(engine) or ["eager"],
         layout=layout, device=device, settings=set_ or [], seed=seed,
     )  # fmt: skip
-    cases = sweep.cases()
+    cases = sweep.at_first_batch().cases()
     options = opt.measuring(opt.listed(metrics), precision_target, max_time, timeout, threads)
+    options = replace(options, processes=processes, keep_samples=keep_samples)
+    check(options, isolate=isolate)
     _known_format(format_)
     _known_baseline(baseline, cases)
     records_to, exports = _outputs(out or [])
     channel = WorkerChannel(quiet=quiet) if isolate else InlineChannel()
     try:
-        store, records, finished = _measure(cases, channel, options, records_to, timeout, quiet)
+        store, records, finished = _measure(cases, sweep.seeks_batch, channel, options, records_to, timeout, quiet)
     finally:
         channel.close()
     _write(records, exports, baseline)
@@ -113,6 +122,7 @@ def _fresh(folder: Path) -> Path:
 
 def _measure(
     cases: "Sequence[Case]",
+    seeks_batch: bool,
     channel: "Channel",
     options: "Options",
     records_to: Path | None,
@@ -121,7 +131,8 @@ def _measure(
 ) -> "tuple[Store | None, list[Record], bool]":
     """Where the records are, the records, and whether all are there: Ctrl-C drops only the case under way."""
     from attnbench.core.store import Store
-    from attnbench.engine.session import on_device, resolved
+    from attnbench.engine.batch import at_best_batch
+    from attnbench.engine.session import on_device, replicated, resolved
     from attnbench.engine.session import run as measured
     from attnbench.report.screen import watched
 
@@ -133,12 +144,18 @@ def _measure(
             store = Store(records_to or _fresh(Path("results")))
             for name, case in zip([case.name for case in cases], ready, strict=True):
                 screen.starting(name)
-                for record in measured([case], channel, options, store, timeout):
+                measure = partial(at_best_batch if seeks_batch else replicated, tell=_steps_of(name, screen))
+                for record in measured([case], channel, options, store, timeout, measure):
                     records.append(record)
                     screen.add(record)
     except KeyboardInterrupt:
         return store, records, False
     return store, records, True
+
+
+def _steps_of(name: str, screen: "Screen") -> "Tell":
+    """Say which step of which case is on: `self_attn, process 2 of 5`."""
+    return lambda what: screen.starting(f"{name}, {what}")
 
 
 def _print(records: "Sequence[Record]", format_: str, baseline: str | None) -> None:

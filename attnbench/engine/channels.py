@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from attnbench.core.errors import AttnbenchError
+from attnbench.core.errors import AttnbenchError, UsageError
 
 __all__ = ["Channel", "Event", "InlineChannel", "WorkerChannel", "WorkerDied"]
 
@@ -38,6 +38,10 @@ class Channel(Protocol):
         """The events of one answer, each as it comes. WorkerDied when there will be no more."""
         ...
 
+    def fresh(self) -> None:
+        """See that a process that has answered nothing yet answers next. UsageError where there is but one."""
+        ...
+
     def close(self) -> None:
         """Let go of whatever answers."""
         ...
@@ -50,6 +54,9 @@ class InlineChannel:
         from attnbench.engine.answer import answer
 
         return answer(request)
+
+    def fresh(self) -> None:
+        raise UsageError("a fresh process needs a worker: leave --no-isolate away.")
 
     def close(self) -> None:
         return
@@ -119,6 +126,9 @@ class WorkerChannel:
         if name == "SIGKILL" and kills is not None and kills != _kernel_kills():
             return WorkerDied("oom", "the system's out-of-memory killer ended the worker process")
         return WorkerDied("crashed", f"it crashed the worker process ({name})")
+
+    def fresh(self) -> None:
+        self._kill()  # the next request starts another, and sets it up
 
     def _kill(self) -> None:
         self._process.kill()

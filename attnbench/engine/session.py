@@ -1,6 +1,6 @@
 """A session: resolves Cases, has them measured one after the other, and keeps every record the moment it is there."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -9,9 +9,15 @@ from attnbench.core.errors import UsageError
 from attnbench.core.record import Note, Reading, Record
 from attnbench.core.store import Store
 from attnbench.engine.channels import Channel, Event, WorkerDied
+from attnbench.engine.processes import as_kept, latency_only, merged, sampled, without_others
 from attnbench.metrics.metric import Options
 
-__all__ = ["measured", "on_device", "resolved", "run"]
+__all__ = ["Measure", "Tell", "measured", "on_device", "replicated", "resolved", "run"]
+
+# How a resolved Case becomes a record, within the silence that is borne.
+Measure = Callable[[Case, Channel, Options, float | None], Record]
+# Hears in a few words what is being done.
+Tell = Callable[[str], None]
 
 _STATE = "env."
 
@@ -75,19 +81,54 @@ def _by_name(events: Iterable[Event]) -> dict[str, Event]:
     return named
 
 
+def _unseen(what: str) -> None:
+    """Nobody watches."""
+
+
+def replicated(
+    case: Case, channel: Channel, options: Options, timeout: float | None = None, tell: Tell = _unseen
+) -> Record:
+    """The record of one resolved Case over as many fresh processes as `options` ask for; `tell` hears which is on.
+
+    The first measures everything, and one that it could not finish is the record; the others add their latencies.
+    The processes of a case follow each other. To take turns with those of other cases would even out a slow drift of
+    the machine between them; but a record is stored once it is complete, and Ctrl-C would lose them all.
+    """
+    if options.processes == 1:
+        return measured(case, channel, options, timeout)
+    asked = [options] + [latency_only(options)] * (options.processes - 1)
+    records: list[Record] = []
+    for number, each in enumerate(asked, 1):
+        tell(f"process {number} of {options.processes}")
+        channel.fresh()
+        records.append(measured(case, channel, each, timeout))
+        if not sampled(records[0]):
+            return without_others(records[0])
+    return merged(records[0], records[1:], options.precision_target)
+
+
 def run(
-    cases: Iterable[Case | Record], channel: Channel, options: Options, store: Store | None, timeout: float | None
+    cases: Iterable[Case | Record],
+    channel: Channel,
+    options: Options,
+    store: Store | None,
+    timeout: float | None,
+    measure: Measure = replicated,
 ) -> Iterator[Record]:
-    """Records in the order of the Cases; each is in the store before it is yielded."""
+    """Records in the order of the Cases, taken as `measure` does; each is in the store before it is yielded."""
     for case in cases:
-        record = case if isinstance(case, Record) else measured(case, channel, options, timeout)
+        record = case if isinstance(case, Record) else measure(case, channel, options, timeout)
+        record = as_kept(record, options)
         if store is not None:
             store.append(record)
         yield record
 
 
 def measured(case: Case, channel: Channel, options: Options, timeout: float | None = None) -> Record:
-    """The record of one resolved Case; a fault of the module is its status, and what was read before is kept."""
+    """What one process gives of a resolved Case, raw samples and all.
+
+    A fault of the module is the record's status, and what was read before is kept.
+    """
     findings: list[Reading | Note] = []
     env: dict[str, Any] = {}
     # While it samples, a case is silent because it was told to be.

@@ -1,7 +1,7 @@
 """From what was typed to Cases: every combination of targets, sizes, batches and dtypes; nothing here loads torch."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from attnbench.core.case import DTYPES, ENGINES, MODES, Case, Scalar
@@ -39,12 +39,35 @@ class Sweep:
     settings: Sequence[str] = ()
     seed: int = 0
 
+    @property
+    def seeks_batch(self) -> bool:
+        """Whether the batch is `auto`: to be found for each case by measuring, which only a run does.
+
+        Raises:
+            UsageError: it stands beside other batches, or there is no throughput to seek by.
+        """
+        if "auto" not in self.batch_size:
+            return False
+        if set(self.batch_size) != {"auto"}:
+            given = ",".join(self.batch_size)
+            raise UsageError(f"--batch-size {given}: auto stands alone, since it finds the one batch of each case.")
+        if "bwd" in self.mode:
+            raise UsageError("--batch-size auto seeks the best throughput, of which a backward alone has none: use "
+                             "--mode fwd_bwd.")  # fmt: skip
+        return True
+
+    def at_first_batch(self) -> "Sweep":
+        """The Sweep as it is, or with batch 1, where the search begins, if the batch is `auto`."""
+        return replace(self, batch_size=("1",)) if self.seeks_batch else self
+
     def cases(self) -> list[Case]:
         """Every combination, targets innermost, so that rows that are compared stand together.
 
         Raises:
             UsageError: a value is none, or options contradict each other; one sentence names the option.
         """
+        if self.seeks_batch:
+            raise UsageError("--batch-size auto is found by measuring, which only `attnbench run` does: give a number.")
         self._contradictions()
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"--seed {self.seed} is out of range: give a whole number from 0 to 2^63 - 1.")

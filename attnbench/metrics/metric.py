@@ -35,6 +35,9 @@ class Options:
     `max_time` the seconds after which the sampling of one case stops all the same; `threads` those of the CPU.
     `scratch` tells whether a prediction of memory looks at what kernels take for themselves, for which it has to make
     small calls of them; growth with the size can be read without.
+    `processes` are the fresh worker processes that a latency is taken in, each of them sampling as the rest says;
+    with `keep_samples` the record keeps what each block of steps took, in order, for each process.
+    With `subtract_idle` an energy is what the steps took beyond what the idle machine takes in the same time.
     """
 
     metrics: tuple[str, ...] = ("all",)
@@ -42,6 +45,9 @@ class Options:
     max_time: float = 2.0
     threads: int | None = None
     scratch: bool = True
+    processes: int = 1
+    keep_samples: bool = False
+    subtract_idle: bool = False
 
 
 Instrument = Callable[["Subject", Options], Iterator[Finding]]
