@@ -25,6 +25,7 @@ FAIL_ON: tuple[Outcome, ...] = ("worse", "changed", "missing")
 _OK, _REGRESSION, _CANNOT_JUDGE = 0, 1, 3
 
 _PROCESSES = "latency.processes"
+_FOLLOWS = ("latency.cold_ms", "energy.", "roofline.")
 # What kernels take for themselves is another matter on each kind of CPU, and stands in the predicted peak.
 _PREDICTED, _SCRATCH = "static.predicted_peak_bytes", "static.predicted_scratch_bytes"
 
@@ -86,8 +87,9 @@ def _judge_case(name: str, old: Record, new: Record, threshold: float) -> Iterat
 
 
 def _restates_latency(reading: Reading, titled: Collection[str]) -> bool:
-    # Samples per second are the latency said the other way round, without its interval: one change is one verdict.
-    return reading.unit == "1/s" and not reading.low and any(name.startswith("latency.") for name in titled)
+    # Samples a second are the latency said the other way round, joules and per cent of the roof follow from it, and a
+    # cold one stands beside the warm: one change is one verdict.
+    return LATENCY in titled and (reading.unit == "1/s" or reading.name.startswith(_FOLLOWS))
 
 
 def _judge_status(name: str, old: Record, new: Record) -> Verdict:

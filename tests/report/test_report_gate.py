@@ -108,6 +108,20 @@ def test_a_rate_is_not_judged_beside_the_latency_it_restates():
     assert outcomes(judge(one(rate), one(rate))) == {"Throughput": "undecided"}
 
 
+@pytest.mark.parametrize(
+    "reading",
+    [
+        Reading("energy.joules_per_step", 5.0, "J", "lower", "Energy"),
+        Reading("roofline.percent_of_roof", 5.0, "", "higher", "Of the roof"),
+        Reading("latency.cold_ms", 5.0, "ms", "lower", "Cold latency"),
+    ],
+    ids=lambda reading: reading.title,
+)
+def test_what_follows_from_the_latency_is_not_judged_beside_it(reading):
+    assert reading.title not in outcomes(judge(one(reading, *LATENCY), one(reading, *LATENCY)))
+    assert outcomes(judge(one(reading), one(reading))) == {reading.title: "undecided"}
+
+
 def test_a_rate_with_an_interval_is_better_when_higher():
     def rate(value):
         ends = [Reading("x.low", value * 0.99, "1/s"), Reading("x.high", value * 1.01, "1/s")]
