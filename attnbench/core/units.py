@@ -78,6 +78,13 @@ UNITS: Mapping[str, Unit] = {
     "MAC": Unit("GMAC", 10**9, significant),
     "FLOP": Unit("GFLOP", 10**9, significant),
     "1/s": Unit("1/s", 1, significant),
+    "J": Unit("mJ", 1e-3, significant),
+    "W": Unit("W", 1, significant),
+    "FLOP/s": Unit("GFLOP/s", 10**9, significant),
+    "B/s": Unit("GB/s", 10**9, significant),
+    "FLOP/B": Unit("FLOP/B", 1, significant),
+    # Of something that its title names; a share of a measured roof is not known to more digits.
+    "percent": Unit("", 1, lambda value: significant(value, 3 if value >= 10 else 2)),
     "x": Unit("×", 1, lambda value: significant(value, 3)),
     "": Unit("", 1, significant),
 }

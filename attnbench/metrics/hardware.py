@@ -5,7 +5,10 @@ import gc
 import hashlib
 import os
 import platform
+import re
 import subprocess
+import warnings
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -14,9 +17,13 @@ from typing import Any
 import torch
 
 from attnbench import __version__
+from attnbench.core.units import KIB
+from attnbench.metrics.nvml import driver, gpu_of
 
-__all__ = ["OtherLoad", "best_device", "environment", "free_bytes", "malloc_state",
+__all__ = ["OtherLoad", "best_device", "environment", "flags", "free_bytes", "malloc_state", "own_cpus",
            "release_memory"]  # fmt: skip
+
+_CPUS = Path("/sys/devices/system/cpu")
 
 
 def best_device() -> str:
@@ -55,6 +62,8 @@ def _free_in_cgroup() -> int | None:
 def release_memory() -> None:
     """Give back what earlier cases left in the allocators, so that the next one starts from a clean one."""
     gc.collect()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch._C._cuda_clearCublasWorkspaces()  # which are kept from the first product on
     torch.cuda.empty_cache()  # does nothing where CUDA was never used
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim is not None:
@@ -67,12 +76,22 @@ def malloc_state() -> str:
 
 
 def environment(device: str) -> dict[str, Any]:
-    """The `env` object of a record. Two runs may be compared when their fingerprints are equal."""
+    """The `env` object of a record. Two runs may be compared when their fingerprints are equal.
+
+    What is null could not be read, or is nothing that this device has. `l2_bytes` and `l3_bytes` are of one cache of
+    the CPU, `affinity` is the number of CPUs that this process may use.
+    """
     facts = dict(_lasting_facts(device), threads=torch.get_num_threads())
-    text = "\n".join(f"{name}={facts[name]}" for name in sorted(facts))
+    gpu_facts = _gpu_facts(device)
+    # What changes what a GPU can do is part of what it is.
+    named = facts | {name: gpu_facts[name] for name in ("ecc", "mig") if gpu_facts[name] is not None}
+    text = "\n".join(f"{name}={named[name]}" for name in sorted(named))
     return {
         "fingerprint": hashlib.sha256(text.encode()).hexdigest()[:16],
         **facts,
+        **gpu_facts,
+        **_cpu_facts(),
+        "flags": flags(),
         "git_commit": _git_commit(),
         "clocks": None,
         "throttle_reasons": None,
@@ -114,7 +133,7 @@ def _lasting_facts(device: str) -> dict[str, Any]:
     cuda = device.startswith("cuda")
     return {
         "device_name": _cuda_name(device) if cuda else _cpu_name(),
-        "driver": _driver() if cuda else None,
+        "driver": driver() if cuda else None,
         "cuda": torch.version.cuda if cuda else None,
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -138,15 +157,73 @@ def _cpu_name() -> str:
         return platform.processor() or platform.machine()
 
 
-@cache
-def _driver() -> str | None:
-    import pynvml
+def _gpu_facts(device: str) -> dict[str, Any]:
+    here = device.startswith("cuda") and torch.cuda.is_available()
+    gpu = gpu_of(device)
+    capability = torch.cuda.get_device_capability(device) if here else None
+    return {
+        "ecc": None if gpu is None else gpu.ecc(),
+        "mig": None if gpu is None else gpu.mig(),
+        "persistence": None if gpu is None else gpu.persistence(),
+        "cudnn": torch.backends.cudnn.version() if here else None,  # type: ignore[no-untyped-call]
+        "compute_capability": None if capability is None else "{}.{}".format(*capability),
+    }
 
+
+def _cpu_facts() -> dict[str, Any]:
+    """What the system tells of the CPU's settings; Linux alone tells much, and of a virtual machine less."""
+    cpus = own_cpus()
+    governors = {_line(_CPUS / f"cpu{cpu}/cpufreq/scaling_governor") for cpu in cpus} - {None}
+    return {
+        "governor": ", ".join(sorted(str(each) for each in governors)) or None,
+        "smt": {"0": False, "1": True}.get(_line(_CPUS / "smt/active") or ""),
+        "affinity": len(cpus) or None,
+        **_caches(cpus[0] if cpus else 0),
+    }
+
+
+def own_cpus() -> tuple[int, ...]:
+    """The numbers of the CPUs that this process may use; empty where the system does not tell."""
+    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
+
+
+def _caches(cpu: int) -> dict[str, int | None]:
+    """Bytes of the second- and third-level cache that this CPU uses, alone or with others."""
+    sizes: dict[str | None, int] = {}
+    for place in (_CPUS / f"cpu{cpu}/cache/index{index}" for index in range(8)):
+        size = re.fullmatch(r"(\d+)K", _line(place / "size") or "")
+        if size is not None:
+            sizes[_line(place / "level")] = int(size[1]) * KIB
+    return {"l2_bytes": sizes.get("2"), "l3_bytes": sizes.get("3")}
+
+
+def _line(path: Path) -> str | None:
     try:
-        pynvml.nvmlInit()
-        return str(pynvml.nvmlSystemGetDriverVersion())
-    except pynvml.NVMLError:
+        return path.read_text().strip()
+    except OSError:
         return None
+
+
+def flags() -> dict[str, Any]:
+    """What torch was told about exactness and speed, now; null where its old and its new switches contradict."""
+    cuda, cudnn = torch.backends.cuda, torch.backends.cudnn
+    return {
+        "allow_tf32_matmul": _told(lambda: cuda.matmul.allow_tf32),
+        "allow_tf32_cudnn": _told(lambda: cudnn.allow_tf32),
+        "float32_matmul_precision": _told(torch.get_float32_matmul_precision),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "cudnn_benchmark": cudnn.benchmark,
+    }
+
+
+def _told(switch: Callable[[], Any]) -> Any:
+    """The switch, which raises where both ways of setting it were used, and may warn that it is an old one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return switch()
+        except RuntimeError:
+            return None
 
 
 @cache
