@@ -1,4 +1,4 @@
-"""What a step takes from the wall: the device's own energy counter, over steps run back to back."""
+"""What energy a step takes: by the device's own counter, over steps run back to back."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence

@@ -156,6 +156,13 @@ def test_of_a_gpu_that_says_little_that_little_is_kept(monkeypatch: pytest.Monke
     assert kinds(notes) == ["not_measured"]
 
 
+def test_without_a_look_a_cpu_is_not_called_cool(machine: "Machine") -> None:
+    machine.heated(0, 7)
+    found, notes = values(machine.watch(0).findings())
+    assert found == {}
+    assert kinds(notes) == ["not_measured", "not_measured"]
+
+
 def test_without_a_look_there_is_nothing_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
     found, notes = told(monkeypatch, looks=0)
     assert found == {}

@@ -165,7 +165,7 @@ class Canned:
         return next(self._left, None)
 
 
-@pytest.mark.parametrize("readings", [(), (None,), (5.0, 6.0, 7.0, None), (5.0, 6.0, 7.0, 1.0, 2.0)])
+@pytest.mark.parametrize("readings", [(), (None,), (5.0, 6.0, 7.0, None), (5.0, 6.0, 7.0, 1.0, *range(2, 400))])
 def test_a_counter_that_fails_or_goes_back_has_no_ticks(readings: tuple[float | None, ...]) -> None:
     times = iter(range(1000))
     ticks = ticks_of(Canned(*readings), lambda: 1, 100.0, lambda: float(next(times)))
