@@ -43,7 +43,7 @@ class Tick:
     late: float = 0.0
 
 
-@metric(name="energy", on="device", fields=("energy",))
+@metric(name="energy", on="after", fields=("energy",))
 def measure_energy(subject: Subject, options: Options) -> Iterator[Finding]:
     """Joules a step and a sample, and watts, of steps run back to back."""
     if subject.case.mode == "bwd":

@@ -20,9 +20,10 @@ __all__ = ["GROUPS", "Finding", "Instrument", "Options", "Place", "chosen", "kno
 
 Finding = Reading | Note
 # Where an instrument's subject lives: on the meta device (shapes only), under fake tensors (shapes and storages as
-# the real device would have them), or on the device itself. One that is `derived` comes last and has it there too.
-Place = Literal["meta", "fake", "device", "derived"]
-_ORDER: tuple[Place, ...] = ("meta", "fake", "device", "derived")
+# the real device would have them), or on the device itself. Those that come `after` have it there too, once all others
+# are done: they work with the others' readings, or leave the device hot or watched.
+Place = Literal["meta", "fake", "device", "after"]
+_ORDER: tuple[Place, ...] = ("meta", "fake", "device", "after")
 _WITHOUT_DATA = ("meta", "fake")
 GROUPS = ("static", "all")
 

@@ -21,8 +21,8 @@ def names(*asked: str) -> list[str]:
 def test_all_are_run_with_what_needs_no_device_first() -> None:
     """A row that runs out of memory still has its GFLOPs."""
     places = [each.on for each in chosen(("all",))]
-    assert places == sorted(places, key=["meta", "fake", "device"].index)
-    assert set(places) == {"meta", "fake", "device"}
+    assert places == sorted(places, key=["meta", "fake", "device", "after"].index)
+    assert set(places) == {"meta", "fake", "device", "after"}
     assert set(names("all")) == set(known())
     assert {"params", "macs", "predicted_memory", "memory", "latency", "throughput"} <= set(known())
 
@@ -30,6 +30,17 @@ def test_all_are_run_with_what_needs_no_device_first() -> None:
 def test_static_is_what_needs_no_device() -> None:
     assert {each.on for each in chosen(("static",))} == {"meta", "fake"}
     assert {"params", "macs", "predicted_memory"} <= set(names("static"))
+
+
+def test_what_an_instrument_needs_is_run_before_it() -> None:
+    found = names("roofline")
+    assert found[-1] == "roofline"
+    assert {"macs", "bytes_moved", "latency"} <= set(found)
+
+
+def test_what_leaves_the_device_hot_comes_after_what_it_would_disturb() -> None:
+    found = names("all")
+    assert found.index("energy") > max(found.index(each) for each in ("latency", "memory", "throughput"))
 
 
 def test_names_are_run_in_the_same_order_however_they_are_asked_for() -> None:
@@ -56,10 +67,12 @@ def test_a_name_like_nothing_offers_nothing() -> None:
 @pytest.mark.parametrize("name", sorted(known()))
 def test_each_declaration_leads_to_its_instrument_and_to_fields_of_the_record(name: str) -> None:
     declared = known()[name]
-    assert declared.load().declaration == (declared.name, declared.on, declared.fields)  # type: ignore[attr-defined]
+    declaration = (declared.name, declared.on, declared.fields, declared.needs)
+    assert declared.load().declaration == declaration  # type: ignore[attr-defined]
+    assert set(declared.needs) <= set(known())
     for field in declared.fields:
         section, _, figure = field.partition(".")
-        assert figure in SECTIONS[section] if figure else section in SECTIONS
+        assert figure in SECTIONS[section] if figure else section in (*SECTIONS, "kernels")
     assert name not in GROUPS
 
 
