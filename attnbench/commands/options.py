@@ -37,6 +37,7 @@ PrecisionTarget = Annotated[str, Option(help="Wished half-width of the latency's
 MaxTime = Annotated[float, Option(help="Seconds of sampling a case, precise or not.")]
 Processes = Annotated[int, Option(help="Fresh worker processes for each latency, --max-time in each.")]
 KeepSamples = Annotated[bool, Option("--keep-samples", help="Keep the latency's raw samples in the records.")]
+SubtractIdle = Annotated[bool, Option("--subtract-idle", help="Energy beyond that of the idle device.")]
 Timeout = Annotated[float, Option(help="Seconds of silence, beyond --max-time, after which a case is given up.")]
 Threads = Annotated[int | None, Option(help="CPU threads.  [default: torch's own]")]
 Isolate = Annotated[bool, Option("--isolate/--no-isolate", help="Measure in a worker process.")]

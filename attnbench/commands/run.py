@@ -46,6 +46,7 @@ def run(
     max_time: opt.MaxTime = 2.0,
     processes: opt.Processes = 1,
     keep_samples: opt.KeepSamples = False,
+    subtract_idle: opt.SubtractIdle = False,
     timeout: opt.Timeout = 600.0,
     threads: opt.Threads = None,
     isolate: opt.Isolate = True,
@@ -69,7 +70,7 @@ def run(
     )  # fmt: skip
     cases = sweep.at_first_batch().cases()
     options = opt.measuring(opt.listed(metrics), precision_target, max_time, timeout, threads)
-    options = replace(options, processes=processes, keep_samples=keep_samples)
+    options = replace(options, processes=processes, keep_samples=keep_samples, subtract_idle=subtract_idle)
     check(options, isolate=isolate)
     _known_format(format_)
     _known_baseline(baseline, cases)
