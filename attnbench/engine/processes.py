@@ -22,8 +22,18 @@ _MEDIAN = "latency.median_ms"
 _THROTTLED = "throttle_reasons"
 _MOST = 1000
 
-# Figures that are so much work in the time of the latency's median.
-_RATES = ("roofline.percent_of_roof", "roofline.flops_per_s", "roofline.bytes_per_s")
+# What is so much work in the time of one of these, whose interval ends at the other two; the first is its share of
+# what the roof allows.
+_RATES = (
+    ((_MEDIAN, "latency.ci_low_ms", "latency.ci_high_ms"),
+     ("roofline.percent_of_roof", "roofline.flops_per_s", "roofline.bytes_per_s")),
+    (("latency.cold_ms", "latency.cold_low_ms", "latency.cold_high_ms"), ("roofline.cold_percent_of_roof",)),
+)  # fmt: skip
+_ABOVE_ROOF = {
+    "at_roof": "it stands at the roof: what is above 100 % is within the interval of its latency",
+    "impossible": "it is faster than the roof, so that the count, the time or the roof is wrong: `attnbench doctor "
+                  "--fresh` measures the roof anew",
+}  # fmt: skip
 
 # How one figure of each process becomes one of all. Without the samples of a cold step its interval spans theirs, and
 # of what casts doubt the worst is kept.
@@ -82,10 +92,12 @@ def merged(first: Record, others: Sequence[Record], target: float) -> Record:
         return replace(first, notes=(*first.notes, *failed))
     series = [record.value(SAMPLES) for record in heard]
     estimate = median_estimate(series)
-    figures = _across(heard) | _over(series, estimate) | _derived(first, estimate.median)
+    figures = _across(heard) | _over(series, estimate)
+    figures |= _derived(first, figures)
     readings = tuple(replace(each, value=figures.get(each.name, each.value)) for each in first.readings)
-    whose = Note("method", f"the latency is of {len(heard)} processes, every other figure of the first of them")
-    notes = (*_heard_notes(heard, figures), whose, *_imprecise(heard, estimate, target), *failed)
+    whose = Note("method", f"the latency is of {len(heard)} processes, what else was measured of the first of them")
+    judged = (*_imprecise(heard, estimate, target), *_above_roof(first, figures), *failed)
+    notes = (*_heard_notes(heard, figures), whose, *judged)
     return replace(first, readings=readings, notes=notes, env=_env(heard))
 
 
@@ -117,10 +129,28 @@ def _across(heard: Sequence[Record]) -> dict[str, Any]:
     return {name: _ACROSS[name](found) for name, found in values.items() if found}
 
 
-def _derived(first: Record, median: float) -> dict[str, Any]:
-    """The first one's rates, which were taken at its own median, at that of all processes."""
-    rates = {name: rate for name in _RATES if (rate := first.value(name)) is not None}
-    return {name: rate * first.value(_MEDIAN) / median for name, rate in rates.items()} if median > 0 else {}
+def _derived(first: Record, figures: Mapping[str, Any]) -> dict[str, Any]:
+    """The first one's rates, which were taken in its own times, in those of all processes."""
+    found: dict[str, Any] = {}
+    for (time, _, _), rates in _RATES:
+        own, ms = first.value(time), figures.get(time, 0)
+        if own and ms > 0:
+            slower = ms / own
+            found |= {name: rate / slower for name in rates if (rate := first.value(name)) is not None}
+    return found | ({"roofline.bound": "launch"} if figures.get("latency.launch_bound") else {})
+
+
+def _above_roof(first: Record, figures: Mapping[str, Any]) -> Iterator[Note]:
+    """That a step is faster than is possible, within its interval or not, in the times of all processes."""
+    said = {note.kind: note.text for note in first.notes if note.kind in _ABOVE_ROOF}
+    kinds = []
+    for (time, low, high), (share, *_) in _RATES:
+        above = figures.get(share, 0) / 100 - 1
+        if above > 0:
+            ms = figures[time]
+            within = above <= (figures.get(high, ms) - figures.get(low, ms)) / 2 / ms
+            kinds.append("at_roof" if within else "impossible")
+    yield from (Note(kind, said.get(kind, _ABOVE_ROOF[kind])) for kind in dict.fromkeys(kinds))
 
 
 def _env(heard: Sequence[Record]) -> dict[str, Any]:
@@ -132,7 +162,7 @@ def _env(heard: Sequence[Record]) -> dict[str, Any]:
 
 def _heard_notes(heard: Sequence[Record], figures: Mapping[str, Any]) -> Iterator[Note]:
     """The first one's notes, and doubts of another kind that came up in another process, each kind once."""
-    anew = {"imprecise"}
+    anew = {"imprecise", *_ABOVE_ROOF}
     if figures.get("latency.set_aside", 0) <= figures["latency.samples"]:
         anew.add("set_aside")  # that most were is no longer so
     yield from (note for note in heard[0].notes if note.kind not in anew)

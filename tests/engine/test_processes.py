@@ -102,21 +102,65 @@ def test_what_each_process_gives_once() -> None:
                      "other_cores": 1.5, "launch_bound": True, "method": "events"}  # fmt: skip
 
 
-def test_rates_follow_the_merged_median() -> None:
-    """Half the time for the same work is twice the rate; what is no rate stays."""
-    first = process(
-        *latency(4.0, 4.0), Reading("roofline.percent_of_roof", 20.0), Reading("roofline.flops_per_s", 1e9),
-        Reading("roofline.bytes_per_s", 3e9), Reading("roofline.intensity", 0.5), Reading("roofline.roof_ms", 0.8),
-        Reading("throughput.samples_per_s", 250.0),
-    )  # fmt: skip
-    record = merged(first, [process(*latency(2.0, 2.0)), process(*latency(1.0, 1.0))], LOOSE)
+def roofline(roof_ms: float, ms: float) -> list[Reading]:
+    """What the instrument gives of a step of 4e6 FLOPs and 12e6 bytes that took `ms`."""
+    return [
+        Reading("roofline.percent_of_roof", 100 * roof_ms / ms), Reading("roofline.flops_per_s", 4e9 / ms),
+        Reading("roofline.bytes_per_s", 12e9 / ms), Reading("roofline.roof_ms", roof_ms),
+        Reading("roofline.intensity", 1 / 3), Reading("roofline.bound", "memory"),
+    ]  # fmt: skip
+
+
+def test_rates_follow_the_merged_times() -> None:
+    """The same work in the merged time is another rate; what is no rate stays."""
+    cold = {"cold_low_ms": 7.0, "cold_high_ms": 9.0}
+    first = process(*latency(4.0, 4.0, cold_ms=8.0, **cold), *roofline(0.8, 4.0),
+                    Reading("roofline.cold_percent_of_roof", 100 * 1.6 / 8), Reading("throughput.samples_per_s", 250.0),
+                    )  # fmt: skip
+    others = [process(*latency(ms, ms, cold_ms=ms * 3, **cold)) for ms in (2.0, 1.0)]
+    record = merged(first, others, LOOSE)
     assert record.value("latency.median_ms") == 2
-    assert record.value("roofline.percent_of_roof") == pytest.approx(40)
-    assert record.value("roofline.percent_of_roof") == pytest.approx(100 * 0.8 / 2)
-    assert record.value("roofline.flops_per_s") == pytest.approx(2e9)
-    assert record.value("roofline.bytes_per_s") == pytest.approx(6e9)
-    assert record.value("roofline.intensity") == 0.5
-    assert record.value("throughput.samples_per_s") == 250
+    assert record.value("latency.cold_ms") == 6
+    expected = {reading.name: reading.value for reading in roofline(0.8, 2.0)} | {
+        "roofline.cold_percent_of_roof": 100 * 1.6 / 6, "throughput.samples_per_s": 250.0,
+    }  # fmt: skip
+    assert {name: record.value(name) for name in expected} == pytest.approx(expected)
+
+
+def test_a_cold_time_that_only_another_process_has_is_nobodys() -> None:
+    first = process(*latency(4.0, 4.0), *roofline(0.8, 4.0), Reading("roofline.cold_percent_of_roof", 20.0))
+    record = merged(first, [process(*latency(4.0, 4.0, cold_ms=9.0))], LOOSE)
+    assert record.value("latency.cold_ms") is None
+    assert record.value("roofline.cold_percent_of_roof") == 20
+
+
+def test_a_step_that_is_launch_bound_in_another_process_is_bound_by_launches() -> None:
+    first = process(*latency(4.0, 4.0, launch_bound=False), *roofline(0.8, 4.0))
+    record = merged(first, [process(*latency(4.0, 4.0, launch_bound=True))], LOOSE)
+    assert record.value("roofline.bound") == "launch"
+
+
+@pytest.mark.parametrize(
+    ("roof", "own", "kinds"),
+    [
+        # The merged step takes 2 ms, and its interval is canned as 1.9 to 2.1: 5 %.
+        (1.9, Note("impossible", "mine"), []),
+        (2.05, None, ["at_roof"]),
+        (2.05, Note("impossible", "mine"), ["at_roof"]),
+        (2.2, None, ["impossible"]),
+        (2.2, Note("impossible", "mine"), ["impossible"]),
+    ],
+)
+def test_that_a_step_is_faster_than_its_roof_is_judged_anew(
+    monkeypatch: pytest.MonkeyPatch, roof: float, own: Note | None, kinds: list[str]
+) -> None:
+    monkeypatch.setattr(processes, "median_estimate", lambda series: Estimate(2.0, 1.9, 2.1))
+    first = process(*latency(3.0, 3.0), *roofline(roof, 3.0), *([own] if own else []))
+    record = merged(first, [process(*latency(2.0, 2.0))], LOOSE)
+    found = [note for note in record.notes if note.kind in ("at_roof", "impossible")]
+    assert [note.kind for note in found] == kinds
+    if own and own.kind in kinds:
+        assert found == [own]
 
 
 def test_notes_are_told_once_and_what_only_another_process_saw_is_kept() -> None:
@@ -125,7 +169,7 @@ def test_notes_are_told_once_and_what_only_another_process_saw_is_kept() -> None
     record = merged(first, others, LOOSE)
     assert [note.kind for note in record.notes] == ["built", "not_measured", "busy", "method"]
     assert texts(record, "not_measured") == ["energy: none"]
-    assert "latency is of 3 processes, every other figure of the first" in texts(record, "method")[0]
+    assert "latency is of 3 processes, what else was measured of the first" in texts(record, "method")[0]
 
 
 @pytest.mark.parametrize(
