@@ -29,6 +29,14 @@ def threads_as_before() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kept_roofs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The peaks that this session measures are kept in a folder of its own, and not in the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Cli]:
     """`cli("run", "-m", "se")`; `--no-isolate` keeps it in this process, which has torch loaded already."""
