@@ -1,22 +1,22 @@
-"""Peak memory of one step: predicted without running, and measured; weights, inputs and activations told apart."""
+"""Peak memory of one step, predicted without running and measured; and what it is made of, told apart."""
 
-import gc
-from collections.abc import Iterator
-
-import torch
+from collections.abc import Iterator, Mapping
 
 from attnbench.core.record import Note, Reading
-from attnbench.metrics.footprint.cpu_allocator import Account, followed
-from attnbench.metrics.footprint.live_bytes import storage_bytes
+from attnbench.metrics.footprint.measured import NOTHING_KEPT, Measured
+from attnbench.metrics.footprint.on_cpu import measured_on_cpu
+from attnbench.metrics.footprint.on_cuda import measured_on_cuda
+from attnbench.metrics.footprint.parts import Figure, Unknown, parted
 from attnbench.metrics.footprint.prediction import predict
 from attnbench.metrics.metric import Finding, Options, metric
 from attnbench.metrics.subject import Subject
 
 __all__ = ["measure_memory", "predict_memory"]
 
-_EVENTS = "the CPU allocator's own events: every block taken and given back, scratch inside kernels too"
-_ALLOCATOR = "peak of the CUDA caching allocator (allocated, rounded to 512 bytes a block)"
-_NOTHING_SAVED = "a forward alone keeps nothing for a backward"
+_OF_A_STEP = ("peak", "activations", "saved", "temporary", "workspace", "rounding", "live_peak")
+_WHOLE = "; of the whole step, forward and backward, since a backward cannot be run alone"
+_EAGER = ("the predicted peak is that of steps run operator by operator: what --engine {engine} saves or takes besides "
+          "is not predicted")  # fmt: skip
 
 
 @metric(name="predicted_memory", on="fake",
@@ -38,59 +38,47 @@ def predict_memory(subject: Subject, options: Options) -> Iterator[Finding]:
     if found.saved is not None:
         yield Reading("static.predicted_saved_bytes", found.saved, "bytes", "same")
     else:
-        yield Note("not_measured", f"static.predicted_saved_bytes: {_NOTHING_SAVED}")
+        yield Note("not_measured", f"static.predicted_saved_bytes: {NOTHING_KEPT.why}")
     yield Reading("static.predicted_temporary_bytes", found.temporary, "bytes", "same")
     yield Reading("static.predicted_scratch_bytes", found.scratch, "bytes")
     yield Reading("static.predicted_method", found.method)
     yield from found.doubts
+    if subject.case.engine != "eager":
+        yield Note("assumed", _EAGER.format(engine=subject.case.engine))
 
 
 @metric(name="memory", on="device", fields=("memory",))
 def measure_memory(subject: Subject, options: Options) -> Iterator[Finding]:
-    """The peak of one real step."""
-    weights, inputs = storage_bytes(subject.weights), storage_bytes(subject.tensors)
-    cuda = subject.case.device.startswith("cuda")
-    peak, saved = _cuda_peak(subject) if cuda else _cpu_peak(subject, weights + inputs)
-    yield Reading("memory.peak_bytes", peak, "bytes", "lower", "Peak memory")
-    yield Reading("memory.weights_bytes", weights, "bytes", "lower")
-    yield Reading("memory.inputs_bytes", inputs, "bytes", "lower")
-    yield Reading("memory.activations_bytes", peak - weights - inputs, "bytes", "lower")
-    if saved is not None:
-        yield Reading("memory.saved_bytes", saved - weights - inputs, "bytes", "lower")
-    else:
-        yield Note("not_measured", f"memory.saved_bytes: {_NOTHING_SAVED}")
-    yield Reading("memory.method", _ALLOCATOR if cuda else _EVENTS)
-    if cuda:
-        yield Reading("memory.reserved_bytes", torch.cuda.max_memory_reserved(), "bytes", "lower")
-    else:
-        yield Note("not_measured", "memory.reserved_bytes: the CPU's allocator reserves nothing that torch can see")
+    """The peak of a real step, told apart; in bytes.
+
+    peak = weights + inputs + optimizer + saved + temporary + workspace + rounding, where what is null counts as 0.
+    Workspace is what kernels and libraries take for themselves, rounding what the allocator gives beyond what was asked
+    of it. The peak of live tensors, what the allocator reserved and the peak of the whole process stand beside it.
+    """
+    found = measured_on_cuda(subject) if subject.case.device.startswith("cuda") else measured_on_cpu(subject)
+    reasons: dict[str, list[str]] = {}
+    for name, figure in _figures(found).items():
+        if isinstance(figure, Unknown):
+            reasons.setdefault(figure.why, []).append(f"memory.{name}_bytes")
+        else:
+            yield Reading(f"memory.{name}_bytes", figure, "bytes", "lower", "Peak memory" if name == "peak" else "")
+    for why, names in reasons.items():
+        yield Note("not_measured", f"{', '.join(names)}: {why}")
+    yield Reading("memory.method", found.method + (_WHOLE if subject.case.mode == "bwd" else ""))
+    yield from found.notes
 
 
-def _cpu_peak(subject: Subject, held: int) -> tuple[int, int | None]:
-    """Peak of the step and, with a backward, what is alive between forward and backward; in bytes."""
-    account = Account()
-    if not subject.case.differentiates:
-        with followed(account):
-            subject.forward()
-        return held + account.peak, None
-    with followed(account):
-        output = subject.module(*subject.inputs)
-    kept = account.now
-    with followed(account):
-        subject.finish(output)
-    return held + account.peak, held + kept
-
-
-def _cuda_peak(subject: Subject) -> tuple[int, int | None]:
-    gc.collect()
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-    if not subject.case.differentiates:
-        subject.forward()
-        kept = None
-    else:
-        output = subject.module(*subject.inputs)
-        kept = torch.cuda.memory_allocated()
-        subject.finish(output)
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated(), kept
+def _figures(found: Measured) -> Mapping[str, Figure]:
+    """Every figure of the record, or why it is not there, by its name without `_bytes`."""
+    held, counted = found.held, found.counted
+    stand: dict[str, Figure] = {
+        "weights": held.weights, "inputs": held.inputs, "optimizer": held.optimizer, "reserved": found.reserved,
+        "process_peak": found.process,
+    }  # fmt: skip
+    if isinstance(counted, Unknown):
+        return dict.fromkeys(_OF_A_STEP, counted) | stand
+    parts = parted(held, counted)
+    live = counted.live if isinstance(counted.live, Unknown) else counted.live.peak
+    of_step = (counted.peak, counted.peak - held.total, parts.saved, parts.temporary, parts.workspace, parts.rounding,
+               live)  # fmt: skip
+    return dict(zip(_OF_A_STEP, of_step, strict=True)) | stand

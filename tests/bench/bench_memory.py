@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "metrics")]
 
 from allocator_events import allocated_peak  # noqa: E402
-from memory_cases import LAYERS, MODULES, Layer, layer_subject, module_subject  # noqa: E402
+from memory_cases import LAYERS, MODULE_MODES, Layer, has_weights, layer_subject, module_subject  # noqa: E402
 
 from attnbench.metrics.footprint.live_bytes import storage_bytes  # noqa: E402
 from attnbench.metrics.footprint.prediction import Prediction, predict  # noqa: E402
@@ -28,7 +28,7 @@ from attnbench.metrics.subject import Subject  # noqa: E402
 from attnbench.targets.fake import fake_tensors  # noqa: E402
 
 SIDES = (12, 40)
-MODES = ("fwd", "fwd_bwd")
+MODES = ("fwd", "fwd_bwd", "train")
 TIMM = ("vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto", "resnet18", "mobilenetv3_small_100",
         "deit3_small_patch16_224", "poolformer_s12", "pvt_v2_b0")  # fmt: skip
 TORCHVISION = ("vgg11", "resnet50", "densenet121", "mobilenet_v2")
@@ -60,15 +60,14 @@ class Row:
 
 
 def runs() -> Iterator[Run]:
-    for name in MODULES:
+    for name, mode in sorted(MODULE_MODES, key=lambda each: each[0]):
         for side in SIDES:
-            for mode in MODES:
-                for dtype in ("fp32", "bf16") if side == SIDES[0] else ("fp32",):
-                    make = partial(module_subject, name, side, mode, dtype)
-                    yield Run(name, f"{side}x{side + 1}", mode, dtype, make)
+            for dtype in ("fp32", "bf16") if side == SIDES[0] else ("fp32",):
+                make = partial(module_subject, name, side, mode, dtype)
+                yield Run(name, f"{side}x{side + 1}", mode, dtype, make)
     for name, layer in LAYERS.items():
         for shapes in (layer.small, layer.large):
-            for mode in MODES:
+            for mode in MODES if has_weights(layer) else MODES[:-1]:
                 for dtype in layer.dtypes:
                     yield Run(name, " ".join(map(str, shapes[0])), mode, dtype,
                               partial(layer_subject, layer, shapes, mode, dtype))  # fmt: skip
@@ -96,13 +95,14 @@ def row_of(run: Run) -> Row:
         predicted = predict(run.subject("fake"))
     seconds = time.perf_counter() - begin
     subject = run.subject("cpu")
-    held = storage_bytes([*subject.weights, *subject.tensors])
-    return Row(run, predicted, held + allocated_peak(subject.step), seconds)
+    peak = allocated_peak(subject.step)  # after it the optimizer has its state
+    held = storage_bytes([*subject.weights, *subject.tensors, *subject.optimizer_state])
+    return Row(run, predicted, held + peak, seconds)
 
 
 def cells(row: Row) -> str:
     run, found = row.run, row.predicted
-    parts = [found.weights, found.inputs, found.saved, found.temporary, found.scratch]
+    parts = [found.weights, found.inputs, found.optimizer, found.saved, found.temporary, found.scratch]
     told = " | ".join("–" if part is None else f"{part:,}" for part in parts)
     mark = "yes" if row.flagged else ""
     return (f"| {run.name} | {run.size} | {run.mode} | {run.dtype} | {row.measured:,} | {found.peak:,} | "
@@ -121,7 +121,8 @@ def report(rows: list[Row]) -> str:
         "# Predicted against measured peak memory on the CPU",
         "",
         "Made by `python tests/bench/bench_memory.py`. Measured: the allocator's events of `torch.profiler` over one "
-        "step, and weights and inputs. Predicted: on fake tensors, before anything ran. All sizes in bytes.",
+        "step, and weights, inputs and what an optimizer keeps. Predicted: on fake tensors, before anything ran. All "
+        "sizes in bytes.",
         "",
         f"- torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}",
         f"- {len(rows)} runs: median error {statistics.median(errors):.4%}; {exact} equal to the byte, "
@@ -133,9 +134,9 @@ def report(rows: list[Row]) -> str:
         f"- without the kernels' scratch the median would be {statistics.median(map(abs, bare)):.4%}, the worst "
         f"{min(bare):+.1%}",
         "",
-        "| Subject | Size | Mode | Type | Measured | Predicted | Error | Flagged | Weights | Inputs | Saved "
-        "| Temporary | Scratch |",
-        "|---|---|---|---|--:|--:|--:|---|--:|--:|--:|--:|--:|",
+        "| Subject | Size | Mode | Type | Measured | Predicted | Error | Flagged | Weights | Inputs | Optimizer "
+        "| Saved | Temporary | Scratch |",
+        "|---|---|---|---|--:|--:|--:|---|--:|--:|--:|--:|--:|--:|",
     ]  # fmt: skip
     notes = sorted({f"- {row.run.name}: {note.text}" for row in rows for note in row.predicted.doubts})
     foot = ["", "What the flags say:", "", *notes] if notes else []

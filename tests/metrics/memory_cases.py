@@ -15,9 +15,16 @@ from attnbench.targets.build import build
 from attnbench.targets.catalogue import catalogue
 from attnbench.targets.resolve import resolve
 
-__all__ = ["LAYERS", "MODULES", "Layer", "layer_subject", "module_subject"]
+__all__ = ["LAYERS", "MODULES", "MODULE_MODES", "Layer", "has_weights", "layer_subject", "module_subject",
+           "with_optimizer"]  # fmt: skip
 
 MODULES = [spec.name for spec in catalogue() if spec.kind == "module"]
+# A backward alone is the step of forward and backward: two modules stand for all. One module has nothing to train.
+MODULE_MODES = [
+    *((name, mode) for name in MODULES for mode in ("fwd", "fwd_bwd")),
+    *((name, "bwd") for name in ("self_attn", "sdpa")),
+    *((name, "train") for name in MODULES if name != "scaled_dot_product"),
+]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -38,6 +45,11 @@ class Layer:
     dtypes: tuple[str, ...] = ("fp32",)
 
 
+def has_weights(layer: Layer) -> bool:
+    """Whether there is anything to train."""
+    return any(True for _ in layer.make().parameters())
+
+
 def layer_subject(layer: Layer, shapes: tuple[tuple[int, ...], ...], mode: str, dtype: str, where: str) -> Subject:
     """The Subject of a layer; `where` is `fake` (inside a fake mode) or `cpu`."""
     torch.manual_seed(0)
@@ -51,9 +63,17 @@ def layer_subject(layer: Layer, shapes: tuple[tuple[int, ...], ...], mode: str, 
         for name, buffer in owner._buffers.items():
             if buffer is not None:
                 owner._buffers[name] = torch.zeros(buffer.shape, dtype=buffer.dtype)
-    inputs = tuple(torch.randn(*shape, dtype=kind, requires_grad=mode == "fwd_bwd") for shape in shapes)
-    module.train(mode == "fwd_bwd")
-    return Subject(Case("layer", batch_size=shapes[0][0], mode=mode, dtype=dtype), module, inputs, where)
+    inputs = tuple(torch.randn(*shape, dtype=kind, requires_grad=mode != "fwd") for shape in shapes)
+    module.train(mode != "fwd")
+    case = Case("layer", batch_size=shapes[0][0], mode=mode, dtype=dtype)
+    return with_optimizer(Subject(case, module, inputs, where))
+
+
+def with_optimizer(subject: Subject) -> Subject:
+    """The Subject, with AdamW in mode `train` as cases on the CPU have it."""
+    if subject.case.mode == "train":
+        subject.optimizer = torch.optim.AdamW(subject.module.parameters(), lr=0.0, foreach=False)
+    return subject
 
 
 class Apply(nn.Module):

@@ -5,20 +5,22 @@ from typing import Any
 
 import pytest
 import torch
-from memory_cases import MODULES
+from memory_cases import MODULE_MODES
 from metrics_subjects import subject_of, values
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.functional import scaled_dot_product_attention as imported_attention
 
 from attnbench.core.case import Case
+from attnbench.core.record import Note
 from attnbench.metrics.footprint.attention_kernels import as_on_cuda, kernel_on_cuda
 from attnbench.metrics.footprint.calls import described
-from attnbench.metrics.footprint.cuda_allocator import blas_workspace, kernel_scratch
+from attnbench.metrics.footprint.cuda_allocator import blas_workspace, keeps_workspace, kernel_scratch
 from attnbench.metrics.footprint.live_bytes import LiveBytes, storage_bytes
 from attnbench.metrics.footprint.prediction import Prediction, predict
 from attnbench.metrics.memory import measure_memory, predict_memory
 from attnbench.metrics.metric import Options
+from attnbench.metrics.subject import Subject
 from attnbench.targets.build import build
 from attnbench.targets.fake import fake_device, fake_tensors
 from attnbench.targets.resolve import resolve
@@ -163,29 +165,171 @@ def test_a_product_on_cuda_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @absent
-@pytest.mark.parametrize("mode", ["fwd", "fwd_bwd"])
-@pytest.mark.parametrize("name", MODULES)
+def test_a_backward_has_a_blas_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights' gradient is a product of the thread that runs the backward; without one there is none."""
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.delenv("TORCH_CUBLAS_WORKSPACE_CACHE", raising=False)
+    found = {}
+    for version, mode in (("2.7.0", "fwd"), ("2.7.0", "fwd_bwd"), ("2.15.0", "fwd_bwd")):
+        monkeypatch.setattr(torch, "__version__", version)
+        with fake_tensors():
+            subject = subject_of(lambda layer, x: layer(x), (100, 50), parts=[lambda: nn.Linear(50, 60, bias=False)],
+                                 where="cpu", mode=mode)  # fmt: skip
+            subject.case = subject.case.with_(device="cuda")
+            found[version, mode] = predict(subject).scratch
+    assert found["2.7.0", "fwd"] == 8_519_680
+    assert found["2.7.0", "fwd_bwd"] == 2 * 8_519_680
+    assert 8_519_680 - MIB < found["2.15.0", "fwd_bwd"] <= 8_519_680  # given back before the backward's own
+
+
+def test_from_2_15_on_blas_gives_its_workspace_back_unless_told_to_keep_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCH_CUBLAS_WORKSPACE_CACHE", raising=False)
+    kept = {}
+    for version in ("2.7.1+cu128", "2.9.0", "2.14.0", "2.15.0", "3.0.0"):
+        monkeypatch.setattr(torch, "__version__", version)
+        kept[version] = keeps_workspace()
+    assert [version for version in kept if kept[version]] == ["2.7.1+cu128", "2.9.0", "2.14.0"]
+    monkeypatch.setenv("TORCH_CUBLAS_WORKSPACE_CACHE", "1")
+    assert keeps_workspace()
+
+
+@absent
+@pytest.mark.parametrize("engine", ["eager", "cudagraph"])
+def test_the_optimizer_on_cuda_works_on_all_weights_at_once(engine: str) -> None:
+    """Two moments of each weight in whole blocks; its counts stay on the host. At the peak of a wide layer live the
+    gradients, and the roots of all second moments."""
+    case = Case("sdpa", tokens=1, dim=512, heads=1, batch_size=1, mode="train", device="cuda", engine=engine)
+    with fake_tensors():
+        subject = build(resolve(case), "fake")
+        weights = storage_bytes(subject.module.parameters(), 512)
+        found = predict(subject)
+    assert weights == found.weights > 4 * MIB
+    assert found.optimizer == 2 * weights
+    assert found.temporary == pytest.approx(2 * weights, abs=16 * 512)
+
+
+@absent
+@pytest.mark.parametrize(("name", "mode"), MODULE_MODES)
 def test_each_module_is_predicted_for_a_cuda_that_is_not_here_and_says_so(name: str, mode: str) -> None:
     case = Case(name, height=16, width=17, tokens=16 * 17, dim=64, batch_size=2, mode=mode, device="cuda", dtype="bf16")
     with fake_tensors():
         found, notes = values(predict_memory(build(resolve(case), "fake"), Options()))
     parts = [found.get(f"static.predicted_{part}_bytes", 0) for part in
-             ("weights", "inputs", "saved", "temporary", "scratch")]  # fmt: skip
+             ("weights", "inputs", "optimizer", "saved", "temporary", "scratch")]  # fmt: skip
     assert sum(parts) == found["static.predicted_peak_bytes"]
     assert any(note.kind == "assumed" and "not here" in note.text for note in notes)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("mode", ["fwd", "fwd_bwd"])
+def on_gpu(test: Any) -> Any:
+    return pytest.mark.gpu(pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")(test))
+
+
+def real(subject: Subject) -> tuple[dict[str, Any], list[Note]]:
+    readings, notes = values(measure_memory(subject, Options()))
+    return {name.removeprefix("memory.").removesuffix("_bytes"): value for name, value in readings.items()}, notes
+
+
+PARTS = ("weights", "inputs", "optimizer", "saved", "temporary", "workspace", "rounding")
+
+
+@on_gpu
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-@pytest.mark.parametrize("name", MODULES)
-def test_on_a_gpu_the_predicted_peak_is_the_allocators_or_flagged(name: str, dtype: str, mode: str) -> None:
+@pytest.mark.parametrize(("name", "mode"), MODULE_MODES)
+def test_on_a_gpu_the_predicted_peak_is_the_allocators_or_flagged(name: str, mode: str, dtype: str) -> None:
     case = resolve(Case(name, height=64, width=64, tokens=4096, dim=64, batch_size=4, mode=mode, device="cuda",
                         dtype=dtype))  # fmt: skip
     with fake_tensors():
         found = predict(build(case, "fake"))
-    subject = build(case, "cuda")
-    subject.step()
-    real, _ = values(measure_memory(subject, Options()))
-    assert found.doubts or found.peak == pytest.approx(real["memory.peak_bytes"], rel=0.01)
+    measured, _ = real(build(case, "cuda"))
+    assert found.doubts or found.peak == pytest.approx(measured["peak"], rel=0.01)
+    assert found.doubts or abs(found.optimizer - measured.get("optimizer", 0)) < 512 * 100
+
+
+@on_gpu
+@pytest.mark.parametrize(("name", "mode"), MODULE_MODES)
+def test_on_a_gpu_the_parts_add_up(name: str, mode: str) -> None:
+    case = resolve(Case(name, height=40, width=40, tokens=1600, dim=64, batch_size=2, mode=mode, device="cuda"))
+    found, notes = real(build(case, "cuda"))
+    assert "temporary" in found, notes
+    assert sum(found.get(part, 0) for part in PARTS) == found["peak"]
+    assert all(found[part] >= 0 for part in PARTS if part in found)
+    assert ("saved" in found, "optimizer" in found) == (mode != "fwd", mode == "train")
+    assert found["reserved"] >= found["peak"] >= found["live_peak"]
+    assert not any(note.kind == "held" for note in notes)
+
+
+def gpu_subject(function: Callable[..., Any], *shapes: tuple[int, ...], parts: Any = (), mode: str = "fwd") -> Subject:
+    subject = subject_of(function, *shapes, parts=parts, where="cuda", mode=mode)
+    subject.case = subject.case.with_(device="cuda")
+    return subject
+
+
+@on_gpu
+def test_on_a_gpu_a_product_takes_a_workspace_and_the_next_case_does_not_inherit_it() -> None:
+    product, _ = real(gpu_subject(lambda x, y: x @ y, (256, 256), (256, 256)))
+    assert product["workspace"] == pytest.approx(blas_workspace(torch.cuda.get_device_capability()), abs=4 * MIB)
+    sum_, _ = real(gpu_subject(lambda x, y: x + y, (256, 256), (256, 256)))
+    assert (sum_["workspace"], sum_["rounding"]) == (0, 0)
+    assert sum_["peak"] == 3 * 256 * 256 * 4
+
+
+@on_gpu
+def test_on_a_gpu_rounding_is_told() -> None:
+    found, _ = real(gpu_subject(lambda x: x + 1, (3,)))
+    assert (found["peak"], found["live_peak"], found["rounding"]) == (1024, 24, 1000)
+
+
+@on_gpu
+def test_on_a_gpu_the_scratch_of_convolutions_is_told() -> None:
+    subject = gpu_subject(lambda layer, x: layer(x), (8, 64, 64, 64), parts=[lambda: nn.Conv2d(64, 64, 3, padding=1)],
+                          mode="fwd_bwd")  # fmt: skip
+    found, notes = real(subject)
+    assert "workspace" in found, notes
+    assert sum(found.get(part, 0) for part in PARTS) == found["peak"]
+
+
+@on_gpu
+def test_on_a_gpu_the_process_holds_what_is_reserved_and_more_or_nvml_does_not_tell() -> None:
+    found, notes = real(gpu_subject(lambda x: x * 2, (1000, 1000)))
+    if "process_peak" in found:
+        assert found["process_peak"] > found["reserved"]
+    else:
+        assert any("NVML" in note.text for note in notes)
+
+
+@on_gpu
+def test_on_a_gpu_a_cache_of_the_module_is_said() -> None:
+    kept: list[Tensor] = []
+
+    def caches(x: Tensor) -> Tensor:
+        if not kept:
+            kept.append(x.new_zeros(10**6))
+        return x + kept[0]
+
+    _, notes = real(gpu_subject(caches, (10**6,)))
+    assert [note.kind for note in notes].count("held") == 1
+
+
+@on_gpu
+def test_on_a_gpu_a_recorded_step_is_right_after_it_was_measured() -> None:
+    subject = gpu_subject(lambda x, y: x @ y, (512, 512), (512, 512))
+    expected = subject.step().clone()
+
+    class Graph:
+        def __init__(self) -> None:
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.output = subject.forward()
+
+        def replay(self) -> None:
+            self.graph.replay()
+
+    subject.replays["forward"] = recorded = Graph()
+    found, notes = real(subject)
+    assert "peak" not in found and "activations" not in found
+    assert found["reserved"] >= 3 * 512 * 512 * 4
+    assert any("memory.peak_bytes" in note.text for note in notes)
+    recorded.output.zero_()
+    junk = [torch.full((2**20,), torch.nan, device="cuda") for _ in range(32)]
+    assert torch.allclose(subject.step(), expected)
+    del junk

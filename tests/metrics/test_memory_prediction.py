@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from allocator_events import allocated_peak
-from memory_cases import LAYERS, MODULES, layer_subject, module_subject
+from memory_cases import LAYERS, MODULE_MODES, has_weights, layer_subject, module_subject, with_optimizer
 from metrics_subjects import subject_of, values
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -36,12 +36,20 @@ def two_threads() -> None:
 
 
 def measured(subject: Subject) -> int:
-    return storage_bytes([*subject.weights, *subject.tensors]) + allocated_peak(subject.step)
+    peak = allocated_peak(subject.step)  # after it the optimizer has its state
+    return storage_bytes([*subject.weights, *subject.tensors, *subject.optimizer_state]) + peak
 
 
-@pytest.mark.parametrize("mode", ["fwd", "fwd_bwd"])
+LAYER_MODES = [
+    (name, mode)
+    for name, layer in LAYERS.items()
+    for mode in ("fwd", "fwd_bwd", "train")
+    if name not in RECURRENT and (mode != "train" or has_weights(layer))
+]
+
+
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize(("name", "mode"), MODULE_MODES)
 def test_the_predicted_peak_of_a_module_is_the_allocators(name: str, dtype: str, mode: str) -> None:
     with fake_tensors():
         found = predict(module_subject(name, 11, mode, dtype, "fake"))
@@ -49,8 +57,7 @@ def test_the_predicted_peak_of_a_module_is_the_allocators(name: str, dtype: str,
     assert found.peak == pytest.approx(measured(module_subject(name, 11, mode, dtype, "cpu")), abs=NUMBERS)
 
 
-@pytest.mark.parametrize("mode", ["fwd", "fwd_bwd"])
-@pytest.mark.parametrize("name", [name for name in LAYERS if name not in RECURRENT])
+@pytest.mark.parametrize(("name", "mode"), LAYER_MODES)
 def test_the_predicted_peak_of_a_layer_is_the_allocators(name: str, mode: str) -> None:
     layer = LAYERS[name]
     with fake_tensors():
@@ -60,7 +67,7 @@ def test_the_predicted_peak_of_a_layer_is_the_allocators(name: str, mode: str) -
     assert found.peak == pytest.approx(real, rel=1e-4, abs=NUMBERS + spare)
 
 
-@pytest.mark.parametrize("mode", ["fwd", "fwd_bwd"])
+@pytest.mark.parametrize("mode", ["fwd", "fwd_bwd", "train"])
 @pytest.mark.parametrize("name", RECURRENT)
 def test_what_cannot_be_predicted_is_said(name: str, mode: str) -> None:
     layer = LAYERS[name]
@@ -91,17 +98,18 @@ def test_attention_is_predicted_by_the_kernel_that_runs_and_not_by_the_map() -> 
 
 
 def test_the_parts_add_up_to_the_peak_and_are_those_of_the_measured_step() -> None:
-    subject = module_subject("efficient_attn", 20, "fwd_bwd", "fp32", "cpu")
+    subject = module_subject("efficient_attn", 20, "train", "fp32", "cpu")
     real, _ = values(measure_memory(subject, Options()))
     with fake_tensors():
-        fake = module_subject("efficient_attn", 20, "fwd_bwd", "fp32", "fake")
+        fake = module_subject("efficient_attn", 20, "train", "fp32", "fake")
         found, notes = values(predict_memory(fake, Options()))
     parts = {name.removeprefix("static.predicted_"): value for name, value in found.items()}
-    told = ("weights_bytes", "inputs_bytes", "saved_bytes", "temporary_bytes", "scratch_bytes")
+    same = ("weights_bytes", "inputs_bytes", "optimizer_bytes", "saved_bytes", "temporary_bytes", "peak_bytes")
+    told = (*same[:-1], "scratch_bytes")
     assert sum(parts[name] for name in told) == parts["peak_bytes"]
     assert all(parts[name] > 0 for name in told)
-    assert {name: parts[name] for name in told[:3]} == {name: real[f"memory.{name}"] for name in told[:3]}
-    assert parts["peak_bytes"] == real["memory.peak_bytes"]
+    assert {name: parts[name] for name in same} == {name: real[f"memory.{name}"] for name in same}
+    assert parts["scratch_bytes"] == real["memory.workspace_bytes"]
     assert "fake tensors" in parts["method"]
     assert notes == []
 
@@ -120,6 +128,43 @@ def test_parts_by_hand() -> None:
     assert found.temporary == (6000 + 6000 + 5000 + 3000) * FLOAT
     assert found.scratch == 0
     assert found.peak == (3000 + 5000 + 6000 + 20000) * FLOAT
+
+
+def wide(where: str) -> Subject:
+    """One row through a wide layer, in mode train: what the optimizer does is more than what the step does."""
+    subject = subject_of(lambda layer, x: layer(x), (1, 300), parts=[lambda: nn.Linear(300, 500, bias=False)],
+                         where="cpu")  # fmt: skip
+    subject.case, subject.where = subject.case.with_(mode="train"), where
+    return with_optimizer(subject)
+
+
+def test_the_optimizers_step_by_hand() -> None:
+    """AdamW keeps two moments and a count; while it works live the gradient, the root of the second moment, and what
+    the root is divided into."""
+    with fake_tensors():
+        found = predict(wide("fake"))
+    weights, row, column = 300 * 500 * FLOAT, 300 * FLOAT, 500 * FLOAT
+    assert (found.weights, found.inputs, found.optimizer) == (weights, row, 2 * weights + FLOAT)
+    assert found.saved == column
+    assert found.temporary == 3 * weights
+    assert found.peak == measured(wide("cpu"))
+
+
+def test_the_marks_that_an_optimizer_sets_for_profilers_take_nothing() -> None:
+    with fake_tensors():
+        assert predict(wide("fake")).doubts == ()
+
+
+def test_what_another_engine_takes_is_not_predicted_and_said() -> None:
+    notes = {}
+    for engine in ("eager", "compile"):
+        with fake_tensors():
+            subject = subject_of(lambda x: x + 1, (10,), where="cpu")
+            subject.case = subject.case.with_(engine=engine)
+            _, found = values(predict_memory(subject, Options()))
+        notes[engine] = [note.text for note in found if note.kind == "assumed"]
+    assert notes["eager"] == []
+    assert len(notes["compile"]) == 1 and "--engine compile" in notes["compile"][0]
 
 
 def test_a_forward_alone_says_that_it_saves_nothing() -> None:

@@ -8,10 +8,11 @@ import re
 from math import prod
 
 import torch
+from torch.torch_version import TorchVersion
 
 from attnbench.metrics.footprint.calls import Call, TensorSpec
 
-__all__ = ["BLOCK", "blas_workspace", "kernel_scratch", "uses_blas"]
+__all__ = ["BLOCK", "blas_workspace", "keeps_workspace", "kernel_scratch", "uses_blas"]
 
 # The caching allocator gives blocks of a multiple of this many bytes.
 BLOCK = 512
@@ -20,12 +21,19 @@ _KIB = 1024
 # Two blocks of 4 MiB and eight of 16 KiB, and 32 MiB from compute capability 9.0 (Hopper) on.
 _WORKSPACE, _WORKSPACE_HOPPER = (2 * 4096 + 8 * 16) * _KIB, 8 * 4096 * _KIB
 
-_BLAS = frozenset({"mm", "bmm", "addmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "vdot"})
+_BLAS = frozenset({"mm", "bmm", "addmm", "_addmm_activation", "baddbmm", "addbmm", "mv", "addmv", "dot", "vdot"})
+# From here on torch gives each call of cuBLAS a workspace and takes it back, unless it is told to keep it.
+_GIVES_BACK = "2.15"
 
 
-def uses_blas(call: Call) -> bool:
-    """Whether the call goes to cuBLAS, which takes its workspace at the first such call and keeps it."""
-    return call.name.removeprefix("aten.") in _BLAS
+def uses_blas(name: str) -> bool:
+    """Whether the operator `aten.name` goes to cuBLAS."""
+    return name.removeprefix("aten.") in _BLAS
+
+
+def keeps_workspace() -> bool:
+    """Whether a thread's first call of cuBLAS takes a workspace that is kept for all later ones."""
+    return TorchVersion(torch.__version__) < _GIVES_BACK or os.environ.get("TORCH_CUBLAS_WORKSPACE_CACHE") == "1"
 
 
 def blas_workspace(capability: tuple[int, int]) -> int:

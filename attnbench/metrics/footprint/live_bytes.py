@@ -40,36 +40,48 @@ _IN_PLACE_UNWATCHED = frozenset({
 })  # fmt: skip
 
 
+def _in_backward() -> bool:
+    return bool(torch._C._current_graph_task_id() != -1)
+
+
 def _may_be_in_place(func: Any, args: Any) -> bool:
     """Whether this operator of a backward is done in place once no mode watches.
 
     Its first operand is then gone before the next operator, and the peak is looked at only there. Into a view autograd
     does not write: the tensor that it looks at is held by it, and might be somebody else's.
     """
-    if func not in _IN_PLACE_UNWATCHED or torch._C._current_graph_task_id() == -1:
+    if func not in _IN_PLACE_UNWATCHED or not _in_backward():
         return False
     return not args[0]._is_view()
+
+
+# What asks for sizes, and the marks that an optimizer sets for a profiler.
+_WITHOUT_TENSORS = ("prim", "profiler")
 
 
 def _only_looks(func: Any) -> bool:
     """Whether this operator gives a view, or asks a tensor something, and so computes nothing."""
     unsafe = func is torch.ops.aten._unsafe_view.default  # a view too, whatever its schema says
-    return unsafe or getattr(func, "is_view", False) or getattr(func, "namespace", "") == "prim"
+    return unsafe or getattr(func, "is_view", False) or getattr(func, "namespace", "") in _WITHOUT_TENSORS
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of every storage from the operator that makes it until nothing holds it any more.
 
     `held` are tensors that live before the step (weights and inputs); an allocator that gives whole blocks of `block`
-    bytes rounds each storage up. `now` and `peak` are in bytes. Scratch that a kernel takes and gives back within one
-    operator is not seen; `calls` has what it takes to find it: each distinct call, at the moment when most was alive.
+    bytes rounds each storage up; with `device`, tensors elsewhere do not count. `now` and `peak` are in bytes. Scratch
+    that a kernel takes and gives back within one operator is not seen; `calls` has what it takes to find it: each
+    distinct call, at the moment when most was alive. `phases` has the name of each operator, and whether a backward
+    called it.
     """
 
-    def __init__(self, held: Iterable[Tensor], block: int = 1) -> None:
+    def __init__(self, held: Iterable[Tensor], block: int = 1, device: str | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.now = 0
         self._block = block
+        self._device = device
         self.calls: dict[Call, Moment] = {}
+        self.phases: set[tuple[str, bool]] = set()
         self._peak = 0
         self._seen: dict[int, weakref.ref[Any]] = {}
         self._sizes: dict[int, int] = {}
@@ -86,6 +98,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not _may_be_in_place(func, args):
             self._peak = self.peak
             if call is not None:
+                self.phases.add((call.name, _in_backward()))
                 moment = Moment(before, self.now - before)
                 self.calls[call] = max(moment, self.calls.get(call, moment))
         return output
@@ -96,6 +109,8 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return max(self._peak, self.now)
 
     def _watch(self, tensor: Tensor) -> None:
+        if self._device not in (None, tensor.device.type):
+            return
         storage = tensor.untyped_storage()
         address = id(storage)
         if address not in self._seen:

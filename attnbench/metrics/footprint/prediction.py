@@ -5,12 +5,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from attnbench.core.record import Note
 from attnbench.metrics.footprint.attention_kernels import Kernel, as_on_cuda
-from attnbench.metrics.footprint.cuda_allocator import BLOCK, blas_workspace, kernel_scratch, uses_blas
+from attnbench.metrics.footprint.cuda_allocator import BLOCK, blas_workspace, keeps_workspace, kernel_scratch, uses_blas
 from attnbench.metrics.footprint.live_bytes import LiveBytes, storage_bytes
+from attnbench.metrics.footprint.measured import step_in_two
+from attnbench.metrics.footprint.parts import Unknown
 from attnbench.metrics.footprint.scratch import scratch_of
 from attnbench.metrics.subject import Subject
 
@@ -62,16 +64,16 @@ def predict(subject: Subject, *, scratch: bool = True) -> Prediction:
     Without `scratch` it is that of live tensors alone.
     """
     cuda = subject.case.device.startswith("cuda")
-    block = BLOCK if cuda else 1
-    if subject.optimizer is not None:
-        subject.step()  # its first step makes the state that it keeps
-    weights, inputs = storage_bytes(subject.weights, block), storage_bytes(subject.tensors, block)
-    optimizer = storage_bytes(subject.optimizer_state, block)
     absent = cuda and not torch.cuda.is_available()
-    held = [*subject.weights, *subject.tensors, *subject.optimizer_state]
-    with as_on_cuda() if absent else nullcontext(set[Kernel]()) as kernels, LiveBytes(held, block) as live:
-        saved = _step(subject, live)
-    saved = None if saved is None else saved - weights - inputs - optimizer
+    block, device = BLOCK if cuda else 1, subject.case.device.partition(":")[0] if not absent else None
+    _keep_state(subject, absent)
+    state = _state(subject, cuda)
+    held = [*subject.weights, *subject.tensors, *state]
+    weights, inputs = storage_bytes(subject.weights, block), storage_bytes(subject.tensors, block)
+    optimizer = storage_bytes(state, block)
+    with as_on_cuda() if absent else nullcontext(set[Kernel]()) as kernels, LiveBytes(held, block, device) as live:
+        between = step_in_two(subject, lambda: live.now)
+    saved = None if isinstance(between, Unknown) else between - weights - inputs - optimizer
     if not scratch:
         return Prediction(live.peak, weights, inputs, optimizer, saved, 0, _LIVE)
     taken, method, doubts = _on_cuda(live, kernels, absent) if cuda else _on_cpu(live)
@@ -80,15 +82,22 @@ def predict(subject: Subject, *, scratch: bool = True) -> Prediction:
     return Prediction(live.peak + taken, weights, inputs, optimizer, saved, taken, method, tuple(doubts))
 
 
-def _step(subject: Subject, live: LiveBytes) -> int | None:
-    """Run it; with a backward, the bytes alive between forward and backward."""
-    if not subject.case.differentiates:
-        subject.forward()
-        return None
-    output = subject.module(*subject.inputs)
-    kept = live.now
-    subject.finish(output)
-    return kept
+def _keep_state(subject: Subject, absent: bool) -> None:
+    """In mode `train` run a first step: it makes the state that the optimizer keeps."""
+    if subject.optimizer is None:
+        return
+    for group in subject.optimizer.param_groups if absent else ():
+        group["capturable"] = False  # which torch refuses where fake tensors of a CUDA device live on the CPU
+    subject.step()
+
+
+def _state(subject: Subject, cuda: bool) -> list[Tensor]:
+    """What the optimizer keeps on the case's device: beside CUDA, its count of steps stays on the host."""
+    if subject.optimizer is None or not cuda:
+        return subject.optimizer_state
+    kept = (item for state in subject.optimizer.state.values() for item in state.items())
+    host = () if subject.optimizer.param_groups[0]["capturable"] else ("step",)
+    return [value for name, value in kept if isinstance(value, Tensor) and name not in host]
 
 
 def _on_cpu(live: LiveBytes) -> tuple[int, str, list[Note]]:
@@ -124,12 +133,17 @@ def _cpu_doubts(unknown: set[str], guessed: set[str], odd: set[str]) -> Iterator
 
 
 def _on_cuda(live: LiveBytes, kernels: set[Kernel], absent: bool) -> tuple[int, str, list[Note]]:
-    capability = _ABSENT if absent else torch.cuda.get_device_capability()
-    workspace = blas_workspace(capability) if any(uses_blas(call) for call in live.calls) else 0
-    reached = (moment.before + moment.made + kernel_scratch(call) for call, moment in live.calls.items())
-    scratch = max(live.peak, *reached, 0) - live.peak + workspace
+    workspace = blas_workspace(_ABSENT if absent else torch.cuda.get_device_capability())
+    # A backward runs in a thread of its own, which has a cuBLAS of its own.
+    threads = len({backward for name, backward in live.phases if uses_blas(name)})
+    kept = workspace * threads if keeps_workspace() else 0
+    passing = 0 if keeps_workspace() else workspace
+    reached = (moment.before + moment.made + kernel_scratch(call) + passing * uses_blas(call.name)
+               for call, moment in live.calls.items())  # fmt: skip
+    scratch = max(live.peak, *reached, 0) - live.peak + kept
     device = "such a device" if absent else "this device"
-    return scratch, _CUDA.format(workspace=workspace, device=device), list(_cuda_doubts(live, kernels, absent))
+    blas = kept or passing * min(threads, 1)
+    return scratch, _CUDA.format(workspace=blas, device=device), list(_cuda_doubts(live, kernels, absent))
 
 
 def _cuda_doubts(live: LiveBytes, kernels: set[Kernel], absent: bool) -> Iterator[Note]:
