@@ -148,10 +148,18 @@ def _doubts(time: Time, roof: float, bound: str, work: Work, peaks: Peaks, *, co
     if roof <= time.ms * (1 + time.precision):
         yield Note("at_roof", f"it stands at {which}: what is above 100 % is within the interval of its latency")
         return
-    may = "an algorithm with fewer multiplications than were counted (Winograd's, of a convolution), " if (
-        work.convolves and bound == "compute") else ""  # fmt: skip
-    yield Note("impossible", f"it is faster than {which}, so that the count, the time or the roof is wrong. It may be "
-                             f"{may}or a roof measured while the machine was busy: {_FRESH}")  # fmt: skip
+    wrong = f"it is faster than {which}, so that the count, the time or the roof is wrong"
+    yield Note("impossible", f"{wrong}. It may be {_causes(bound, work, peaks)}a roof measured while the machine was "
+                             f"busy: {_FRESH}")  # fmt: skip
+
+
+def _causes(bound: str, work: Work, peaks: Peaks) -> str:
+    causes = []
+    if bound == "compute" and work.convolves:
+        causes.append("an algorithm with fewer multiplications than were counted (Winograd's, of a convolution), or ")
+    if bound == "compute" and peaks.dtype != "fp32":
+        causes.append(f"products in another type than {peaks.dtype}, or ")
+    return "".join(causes)
 
 
 _FRESH = "`attnbench doctor --fresh` measures it anew"

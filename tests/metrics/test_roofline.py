@@ -115,6 +115,9 @@ def test_the_note_says_what_it_may_be() -> None:
     assert "Winograd" not in plain.text
     _, (convolution,) = under(WORK | with_time(5.0) | {"static.macs_by_op": {"convolution": 10**9}})
     assert "fewer multiplications than were counted (Winograd's, of a convolution)" in convolution.text
+    assert "another type" not in convolution.text
+    _, (half,) = under(WORK | with_time(5.0), peaks=replace(PEAKS, dtype="bf16"))
+    assert "products in another type than bf16, or a roof" in half.text
     _, (memory,) = under(WORK | with_time(5.0) | {"static.bytes_moved": 10**9, "static.macs_by_op": {"convolution": 5}})
     assert "faster than the memory roof" in memory.text and "Winograd" not in memory.text
     _, (near,) = under(WORK | with_time(9.95))
