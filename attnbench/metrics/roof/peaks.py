@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any, Protocol
 
 __all__ = ["Bench", "Found", "Peaks", "Rung", "Stream", "find_peaks"]
@@ -68,7 +68,8 @@ class Found:
 class Peaks:
     """What a device reached, in which dtype, when, and with how many threads (None on CUDA): the roof of a roofline.
 
-    `disturbed` tells that other processes used it meanwhile, so that the roof may be too low.
+    `disturbed` tells that other processes used it meanwhile, so that the roof may be too low; `times` how often it was
+    measured, the best of each figure counting.
     """
 
     device: str
@@ -81,6 +82,7 @@ class Peaks:
     threads: int | None
     disturbed: bool
     measured_at: str
+    times: int = 1
 
     def bandwidth(self, footprint: float) -> float:
         """Bytes a second that a step of so many bytes can reach at the most: the best of all rungs as long or longer.
@@ -108,8 +110,9 @@ class Peaks:
             best = (max(own.copy, rung.copy), max(own.read, rung.read), max(own.fill, rung.fill))
             rungs[rung.footprint] = Rung(rung.footprint, *best)
         better = max(self, other, key=lambda each: each.flops_per_s)
-        return replace(self, flops_per_s=better.flops_per_s, product=better.product,
-                       ladder=tuple(rungs[footprint] for footprint in sorted(rungs)))  # fmt: skip
+        ladder = tuple(rungs[footprint] for footprint in sorted(rungs))
+        return replace(self, flops_per_s=better.flops_per_s, product=better.product, ladder=ladder,
+                       times=self.times + other.times)  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON object."""
@@ -120,16 +123,17 @@ class Peaks:
         """The Peaks of a JSON object.
 
         Raises:
-            ValueError: a field is missing, misshapen, or not a rate above zero.
+            ValueError: a field is missing, misshapen, or not above zero.
         """
         try:
             found = cls(**{**data, "ladder": tuple(Rung(**rung) for rung in data["ladder"])})
-            rates = [found.flops_per_s, *(rate for rung in found.ladder for rate in (rung.copy, rung.read, rung.fill))]
-            sound = bool(found.ladder) and all(0 < rate < float("inf") for rate in (*rates, found.cache_bytes))
+            rungs = (figure for rung in found.ladder for figure in astuple(rung))
+            figures = (found.flops_per_s, found.cache_bytes, found.times, found.threads or 1, *rungs)
+            sound = bool(found.ladder) and all(0 < figure < float("inf") for figure in figures)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not measured peaks ({error!r})") from error
         if not sound:
-            raise ValueError("not measured peaks (a rate is not above zero)")
+            raise ValueError("not measured peaks (a figure is not above zero)")
         return found
 
 
