@@ -17,9 +17,10 @@ Better = Literal["lower", "higher", "same", ""]
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "static": ("params", "trainable_params", "buffers", "macs", "flops", "macs_by_op", "macs_by_module", "useful_macs",
                "elementwise", "reductions", "fft_flops", "backward_macs", "recomputed_macs", "uncounted_ops",
-               "counters", "verified", "counted_on", "claimed_complexity", "bytes_moved", "predicted_peak_bytes",
-               "predicted_weights_bytes", "predicted_inputs_bytes", "predicted_optimizer_bytes",
-               "predicted_saved_bytes", "predicted_temporary_bytes", "predicted_scratch_bytes", "predicted_method"),
+               "backward_uncounted_ops", "counters", "verified", "counted_on", "claimed_complexity", "bytes_moved",
+               "predicted_peak_bytes", "predicted_weights_bytes", "predicted_inputs_bytes",
+               "predicted_optimizer_bytes", "predicted_saved_bytes", "predicted_temporary_bytes",
+               "predicted_scratch_bytes", "predicted_method"),
     "latency": ("median_ms", "ci_low_ms", "ci_high_ms", "mean_ms", "p95_ms", "min_ms", "processes", "samples",
                 "set_aside", "warmup_ms", "compile_ms", "cold_ms", "cold_low_ms", "cold_high_ms", "kernel_ms",
                 "host_ms", "launch_bound", "other_cores", "samples_ms", "method"),
@@ -28,8 +29,8 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
                "temporary_bytes", "workspace_bytes", "rounding_bytes", "live_peak_bytes", "reserved_bytes",
                "process_peak_bytes", "method"),
     "energy": ("joules_per_step", "joules_per_sample", "watts", "idle_watts", "method"),
-    "roofline": ("intensity", "bound", "percent_of_roof", "roof_ms", "flops_per_s", "bytes_per_s",
-                 "peak_flops_per_s", "peak_bytes_per_s", "method"),
+    "roofline": ("intensity", "bound", "percent_of_roof", "roof_ms", "cold_percent_of_roof", "cold_roof_ms",
+                 "flops_per_s", "bytes_per_s", "peak_flops_per_s", "peak_bytes_per_s", "method"),
 }  # fmt: skip
 
 

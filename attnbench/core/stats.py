@@ -5,6 +5,7 @@ import random
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 __all__ = ["Z95", "Estimate", "geometric_mean", "median_estimate", "quantile", "student_t"]
 
@@ -82,7 +83,7 @@ def _segment_medians(samples: Sequence[float]) -> list[float]:
     """The medians of ten stretches of equal length, or the samples themselves where they are no more than ten."""
     count = min(_SEGMENTS, len(samples))
     cuts = [round(n * len(samples) / count) for n in range(count + 1)]
-    return [statistics.median(samples[start:stop]) for start, stop in zip(cuts, cuts[1:], strict=False)]
+    return [statistics.median(samples[start:stop]) for start, stop in pairwise(cuts)]
 
 
 def _spread_of_one(segments: list[float]) -> tuple[float, float]:

@@ -164,17 +164,20 @@ def _listed(operators: Counter[str]) -> str:
     return ", ".join(f"{name} ({calls}x)" for name, calls in sorted(operators.items()))
 
 
-@metric(name="backward_macs", on="fake", fields=("static.backward_macs", "static.recomputed_macs"))
+@metric(name="backward_macs", on="fake", fields=("static.backward_macs", "static.recomputed_macs",
+                                                "static.backward_uncounted_ops"))  # fmt: skip
 def count_backward(subject: Subject, options: Options) -> Iterator[Finding]:
     """MACs of the gradients by the kernels that will run: the mathematics, and what is computed a second time."""
     if not subject.case.differentiates:
-        yield Note("not_measured", "static.backward_macs, static.recomputed_macs: a forward alone has no backward")
+        yield Note("not_measured", "static.backward_macs, static.recomputed_macs, static.backward_uncounted_ops: a "
+                                   "forward alone has no backward")  # fmt: skip
         return
     absent = subject.case.device.startswith("cuda") and not torch.cuda.is_available()
     with as_on_cuda() if absent else nullcontext():
         count = dispatch_count(subject, backward=True)
     yield Reading("static.backward_macs", count.backward, "MAC", "same", "Backward MACs")
     yield Reading("static.recomputed_macs", count.recomputed, "MAC", "same", "Recomputed MACs" * (count.recomputed > 0))
+    yield Reading("static.backward_uncounted_ops", dict(count.uncounted))
     if count.uncounted:
         text = f"the MACs of the backward are a lower bound: not counted in a step are {_listed(count.uncounted)}"
         yield Note("uncounted", text)

@@ -29,6 +29,8 @@ def place_under_roof(subject: Subject, options: Options) -> Iterator[Finding]:
         yield Note("not_measured", f"roofline: {error}")
         return
     yield from under_roof(work, times, peaks)
+    if times.cold is None:
+        yield Note("not_measured", "roofline.cold_percent_of_roof, roofline.cold_roof_ms: no latency of cold caches")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,8 @@ def _backward(readings: Mapping[str, Any], masked: int) -> int:
     backward = readings.get("static.backward_macs")
     if backward is None:
         raise UnsupportedError("the MACs of its backward were not counted")
+    if uncounted := sorted(readings.get("static.backward_uncounted_ops") or {}):
+        raise UnsupportedError(f"the MACs of its backward are a lower bound, for want of {', '.join(uncounted)}")
     return max(0, int(backward) - 2 * masked)
 
 

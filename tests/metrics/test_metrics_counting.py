@@ -151,3 +151,4 @@ def test_what_nobody_knows_in_a_backward_is_said() -> None:
     assert note.kind == "uncounted"
     assert "lower bound" in note.text
     assert "aten._cdist_backward" in note.text
+    assert "aten._cdist_backward" in readings["static.backward_uncounted_ops"]
