@@ -8,6 +8,7 @@ import typer
 from attnbench import __version__
 from attnbench.commands.audit import audit
 from attnbench.commands.catalogue import list_, show
+from attnbench.commands.doctor import doctor
 from attnbench.commands.fit import fit
 from attnbench.commands.records import check, export
 from attnbench.commands.run import run
@@ -30,6 +31,7 @@ app.command()(audit)
 app.command()(fit)
 app.command()(export)
 app.command()(check)
+app.command()(doctor)
 
 
 def _version(asked: bool) -> None:

@@ -92,7 +92,9 @@ def _names() -> set[str]:
     return {".".join(["attnbench", *path.relative_to(ROOT).with_suffix("").parts]) for path in FILES}
 
 
-@pytest.mark.parametrize("command", [["--help"], ["list"], ["show", "self_attn"], ["run", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "command", [["--help"], ["list"], ["show", "self_attn"], ["run", "--help"], ["doctor", "--help"], ["--version"]]
+)
 def test_what_needs_no_torch_loads_no_torch(command: list[str]) -> None:
     code = (
         "import sys; from attnbench.cli import _code; sys.argv = ['attnbench', *sys.argv[1:]]; code = _code();"

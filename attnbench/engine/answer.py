@@ -1,12 +1,14 @@
 """Answers requests about Cases with a stream of plain events: the same in a worker process and inline.
 
-Requests are `hello` (which device, is it there), `free` (its memory), `resolve` (find the layout and the heads) and
-`measure`. Events are dictionaries of JSON values, so that they can cross a pipe; the last is always `done` or `usage`.
+Requests are `hello` (which device, is it there), `free` (its memory), `resolve` (find the layout and the heads),
+`measure`, `abilities` (what can be measured) and `peaks` (the device's roof). Events are dictionaries of JSON values,
+so that they can cross a pipe; the last is always `done` or `usage`.
 """
 
 import math
 import traceback
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -16,8 +18,10 @@ from attnbench.core.errors import CaseError, UsageError, first_line, named
 from attnbench.core.record import Note
 from attnbench.engine.channels import Event
 from attnbench.engine.measure import measure
+from attnbench.metrics.abilities import abilities
 from attnbench.metrics.hardware import best_device, environment, free_bytes
 from attnbench.metrics.metric import Finding, Options, chosen
+from attnbench.metrics.roof.cache import measured_peaks
 from attnbench.targets.resolve import resolve
 
 __all__ = ["answer"]
@@ -25,8 +29,10 @@ __all__ = ["answer"]
 
 def answer(request: Event) -> Iterator[Event]:
     """The events that answer one request; nothing is raised but what ends the process anyway."""
+    answers = {"hello": _hello, "resolve": _resolve, "measure": _measure, "free": _free, "abilities": _abilities,
+               "peaks": _peaks}  # fmt: skip
     try:
-        yield from {"hello": _hello, "resolve": _resolve, "measure": _measure, "free": _free}[request["do"]](request)
+        yield from answers[request["do"]](request)
     except UsageError as error:
         yield {"event": "usage", "text": str(error)}
     except CaseError as error:
@@ -89,6 +95,18 @@ def _measure(request: Event) -> Iterator[Event]:
     yield {"event": "env", "env": environment(case.device)}
     for finding in measure(case, options):
         yield _event(finding)
+
+
+def _abilities(request: Event) -> Iterator[Event]:
+    yield {"event": "env", "env": environment(request["device"])}
+    for name, found in abilities(request["device"], request["done"], quick=request["quick"]):
+        yield {"event": "trying", "name": name} if found is None else {"event": "ability", "name": name} | asdict(found)
+
+
+def _peaks(request: Event) -> Iterator[Event]:
+    peaks = measured_peaks(request["device"], request["dtype"], fresh=request["fresh"])
+    more = {"bytes_per_s": peaks.memory_bandwidth, "beyond_caches": peaks.beyond_caches}
+    yield {"event": "peaks", "peaks": peaks.to_dict() | more}
 
 
 def _event(finding: Finding) -> Event:
