@@ -14,6 +14,7 @@ from attnbench.metrics.hardware import free_bytes, release_memory
 from attnbench.metrics.metric import Declared, Finding, Options, chosen, known
 from attnbench.metrics.subject import Subject, tensors_in
 from attnbench.targets.build import build
+from attnbench.targets.engines import engine_of
 from attnbench.targets.fake import fake_tensors
 
 __all__ = ["measure"]
@@ -49,8 +50,9 @@ def _measure(case: Case, options: Options, readings: Mapping[str, Any]) -> Itera
         subject = _ready(case)
         subject.readings = readings
         yield from subject.notes
-        for each in [*uncountable, *live]:
+        for each in uncountable:
             yield from each.load()(subject, options)
+        yield from _live(subject, live, options)
 
 
 def _with_prediction(wanted: list[Declared]) -> list[Declared]:
@@ -138,11 +140,26 @@ def _ready(case: Case) -> Subject:
     return subject
 
 
+def _live(subject: Subject, live: Sequence[Declared], options: Options) -> Iterator[Finding]:
+    """What the instruments on the device find, the steps run by the case's engine."""
+    if not live:
+        return
+    with engine_of(subject.case.engine) as engine:
+        yield from engine.prepared(subject)
+        for each in live:
+            yield from each.load()(subject, options)
+        yield from engine.finished()
+
+
 def _not_measured(wanted: Sequence[Declared]) -> Note:
     """Which fields of the record will stay null because nobody was asked to measure them."""
     covered = {field for each in wanted for field in each.fields}
+    # Who gives a whole section gives no field of it that another instrument names as its own.
+    others = {field for each in known().values() if each not in wanted for field in each.fields}
     missing: list[str] = []
     for section, fields in SECTIONS.items():
-        left = [] if section in covered else [name for name in fields if f"{section}.{name}" not in covered]
+        given = {name for name in fields if section in covered and f"{section}.{name}" not in others}
+        left = [name for name in fields if name not in given and f"{section}.{name}" not in covered]
         missing += [section] if left == list(fields) else [f"{section}.{name}" for name in left]
-    return Note("not_measured", f"not asked for, or no instrument: {', '.join([*missing, 'kernels'])}")
+    missing += [] if "kernels" in covered else ["kernels"]
+    return Note("not_measured", f"not asked for, or no instrument: {', '.join(missing)}")

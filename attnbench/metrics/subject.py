@@ -84,6 +84,11 @@ class Subject:
         """What a step of the case's mode runs."""
         return _STEPS[self.case.mode]
 
+    @property
+    def parts(self) -> tuple[Step, ...]:
+        """What is run to measure the mode: the whole, and in mode `bwd` the forward that is taken off it."""
+        return (self.whole, "forward_kept") if self.case.mode == "bwd" else (self.whole,)
+
     def step(self) -> Any:
         """Run one step of the case's mode and return the forward's output."""
         if self.whole in self.replays:
