@@ -190,8 +190,8 @@ def advice(found: Mapping[str, Any]) -> Iterator[str]:
     elif _figure(found, "other load", "others"):
         yield "other processes are on this GPU: end them, or take another one with CUDA_VISIBLE_DEVICES"
     if any(peaks.get("disturbed") for peaks in found["roof"] or ()):
-        yield ("the roof was measured while other processes used the same CPUs, and may be too low: quiet the machine, "
-               "then --fresh")  # fmt: skip
+        yield ("the roof was measured while other processes used the same device, and may be too low: quiet it, then "
+               "--fresh")  # fmt: skip
 
 
 def _of_settings(env: Mapping[str, Any], *, on_cpu: bool) -> Iterator[str]:

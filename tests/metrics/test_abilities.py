@@ -13,13 +13,16 @@ import torch
 from fake_cuda import FakeCuda
 from fake_nvml import READINGS, UUID, FakeGpu, FakeNvml, install, process
 
+from attnbench.core.case import Case
 from attnbench.core.units import MIB
 from attnbench.metrics import abilities as module
 from attnbench.metrics.abilities import ABILITIES, Ability, abilities
 from attnbench.metrics.conditions import Blind, CpuWatch, GpuWatch
 from attnbench.metrics.footprint.parts import Unknown
 from attnbench.metrics.footprint.resident import Resident, resident_peak
+from attnbench.metrics.kernels import Activity, kernel_findings
 from attnbench.metrics.nvml import Gpu
+from attnbench.metrics.subject import Subject
 from attnbench.metrics.timing.timers import EventTimer
 from attnbench.metrics.trials import anywhere, on_cpu, on_cuda
 from attnbench.metrics.trials.answer import no, yes
@@ -344,12 +347,24 @@ def test_events_are_read(device: FakeCuda) -> None:
     assert on_cuda.device_events("cuda", device).figures == {"nothing_us": 0.0}
 
 
-def test_the_kernel_of_an_addition_has_to_be_seen() -> None:
-    seen = ["cudaLaunchKernel", "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctorOnSelf_add>"]
-    assert on_cuda.seen_kernels(seen).can == "yes"
-    nothing = on_cuda.seen_kernels(["cudaLaunchKernel", "Activity Buffer Request", "cudaDeviceSynchronize"])
+def activities(*names: str) -> Callable[..., list[Activity]]:
+    """A profiler that saw these kernels in each step, between the marks."""
+
+    def profiler(subject: Subject, parts: Any, steps: int) -> list[Activity]:
+        seen = ["spin_kernel", *names] * steps + ["spin_kernel"] if names else []
+        return [Activity(name, float(start), 0.5) for start, name in enumerate(seen)]
+
+    return profiler
+
+
+def test_the_kernels_of_a_step_have_to_be_seen() -> None:
+    """What the instrument itself says of canned activities, with and without any."""
+    relu = Subject(Case("relu"), torch.nn.ReLU(), (torch.ones(4),), "cpu")
+    seen = on_cuda.seen_kernels(kernel_findings(relu, activities("vectorized_elementwise_kernel")))
+    assert seen == yes("torch's profiler (CUPTI) saw 1 kernel of a ReLU")
+    nothing = on_cuda.seen_kernels(kernel_findings(relu, activities()))
     assert nothing.can == "no"
-    assert "nsys" in nothing.advice
+    assert nothing.how.startswith("the profiler saw no kernel of steps that ran: CUPTI is missing")
 
 
 @pytest.mark.parametrize(
@@ -409,4 +424,4 @@ def test_every_ability_on_this_gpu_is_tried_without_a_fault() -> None:
     answers = {name: answer for name, answer in abilities("cuda") if answer is not None}
     assert not [(name, answer) for name, answer in answers.items() if "trying it fails" in answer.how]
     assert {answers[name].can for name in ("latency", "cold latency", "launch-bound", "engine cudagraph")} == {"yes"}
-    assert answers["kernel list"].can == "yes"
+    assert answers["kernel list"].can == "yes" or "from CUDA 12.6 on" in answers["kernel list"].how

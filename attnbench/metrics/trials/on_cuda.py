@@ -1,18 +1,22 @@
-"""Tries on a GPU: events, a full queue, a flushed L2 cache, the profiler's kernels, the allocator, a recorded graph."""
+"""Tries on a GPU: events, a full queue, a flushed L2 cache, the kernels, the allocator, a recorded graph."""
 
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
+from attnbench.core.case import Case
+from attnbench.core.record import Note, Reading
 from attnbench.core.units import MIB, human_bytes, significant
 from attnbench.metrics.footprint.on_cuda import of_process
 from attnbench.metrics.footprint.parts import Unknown
+from attnbench.metrics.kernels import measure_kernels
+from attnbench.metrics.metric import Finding, Options
 from attnbench.metrics.nvml import Gpu, gpu_of
+from attnbench.metrics.subject import Subject
 from attnbench.metrics.timing.timers import EventTimer, Run
 from attnbench.metrics.trials.answer import Answer, no, partly, yes
 
@@ -72,21 +76,19 @@ def _additions(device: str) -> Run:
 
 
 def kernels(device: str) -> Answer:
-    """Whether the profiler sees a kernel (CUPTI)."""
-    small = torch.zeros(1024, device=device)
-    torch.cuda.synchronize()
-    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
-        small.add_(1.0)
-        torch.cuda.synchronize()
-    return seen_kernels([event.name for event in profiler.events()])
+    """What the instrument for kernels finds of a small step."""
+    subject = Subject(Case("relu", device=device), torch.nn.ReLU(), (torch.ones(1024, device=device),), device)
+    return seen_kernels(measure_kernels(subject, Options()))
 
 
-def seen_kernels(names: Sequence[str]) -> Answer:
-    """The answer where the profiler saw events of these names during an addition."""
-    if any("elementwise_kernel" in name for name in names):  # as torch calls those of all such operators
-        return yes("torch's profiler (CUPTI) saw the kernel of an addition")
-    return no("torch's profiler (CUPTI) saw no kernel of an addition",
-              "end other profilers (nsys, ncu, DCGM); a container may lack CUPTI, or the right to use it")  # fmt: skip
+def seen_kernels(findings: Iterable[Finding]) -> Answer:
+    """The answer where that instrument found this."""
+    found = list(findings)
+    listed = next((each.value for each in found if isinstance(each, Reading) and each.name == "kernels"), None)
+    if listed:
+        return yes(f"torch's profiler (CUPTI) saw {len(listed)} kernel{'' if len(listed) == 1 else 's'} of a ReLU")
+    why = [each.text.partition(": ")[2] for each in found if isinstance(each, Note) and each.kind == "not_measured"]
+    return no("; ".join(why))
 
 
 def gpu_load(device: str) -> Answer:
