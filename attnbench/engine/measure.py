@@ -10,7 +10,7 @@ from attnbench.core.errors import IncorrectError, OutOfMemoryError, UnsupportedE
 from attnbench.core.record import SECTIONS, Note, Reading
 from attnbench.core.units import human_bytes
 from attnbench.engine.extrapolate import extrapolated, is_small
-from attnbench.metrics.hardware import free_bytes, release_memory
+from attnbench.metrics.hardware import flags, free_bytes, release_memory
 from attnbench.metrics.metric import Declared, Finding, Options, chosen, known
 from attnbench.metrics.subject import Subject, tensors_in
 from attnbench.targets.build import build
@@ -144,6 +144,7 @@ def _live(subject: Subject, live: Sequence[Declared], options: Options) -> Itera
     """What the instruments on the device find, the steps run by the case's engine."""
     if not live:
         return
+    yield Reading("env.flags", flags())  # as the case's dtype set them
     with engine_of(subject.case.engine) as engine:
         yield from engine.prepared(subject)
         for each in live:

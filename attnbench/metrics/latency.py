@@ -65,7 +65,7 @@ def _on_cuda(subject: Subject, options: Options) -> Iterator[Finding]:
     how = (f"CUDA events around blocks of {warm.samples.steps} steps, "
            f"{'with gaps between launches' if timer.gaps else 'the queue kept full'}, caches warm")  # fmt: skip
     yield _method(subject, how)
-    yield from _host_readings(timer, warm.samples.estimate.median)
+    yield from _host_readings(subject, timer, warm.samples.estimate.median)
     yield from _cold_readings(subject, timer, replace(options, max_time=options.max_time * _COLD))
     yield Note("not_measured", "latency.other_cores: the CPU's load is not that of the device")
 
@@ -74,10 +74,13 @@ def _method(subject: Subject, how: str) -> Reading:
     return Reading("latency.method", (_BY_DIFFERENCE if subject.case.mode == "bwd" else "") + how)
 
 
-def _host_readings(timer: EventTimer, median: float) -> Iterator[Finding]:
+def _host_readings(subject: Subject, timer: EventTimer, median: float) -> Iterator[Finding]:
     if timer.gaps or not timer.hosts:
         yield Note("gaps", _GAPS)
         yield Note("not_measured", "latency.host_ms, latency.launch_bound: the host's time holds waiting")
+        return
+    if subject.case.mode == "bwd":
+        yield Note("not_measured", "latency.host_ms, latency.launch_bound: a backward is not launched alone")
         return
     host = statistics.median(timer.hosts)
     yield Reading("latency.host_ms", host, "ms", "lower")

@@ -25,7 +25,7 @@ FAIL_ON: tuple[Outcome, ...] = ("worse", "changed", "missing")
 _OK, _REGRESSION, _CANNOT_JUDGE = 0, 1, 3
 
 _PROCESSES = "latency.processes"
-_FOLLOWS = ("latency.cold_ms", "energy.", "roofline.")
+_FOLLOWS = ("latency.cold_ms", "latency.compile_ms", "energy.", "roofline.")
 # What kernels take for themselves is another matter on each kind of CPU, and stands in the predicted peak.
 _PREDICTED, _SCRATCH = "static.predicted_peak_bytes", "static.predicted_scratch_bytes"
 

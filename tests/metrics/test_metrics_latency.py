@@ -216,6 +216,22 @@ def test_small_steps_are_launch_bound_and_advice_is_given(device: FakeCuda, monk
     assert "--engine cudagraph" in advice
 
 
+def test_a_backward_has_a_difference_of_device_times_and_no_host_time(
+    device: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = on_device(device.steps(0.01, 0.5), monkeypatch)
+    subject.case = subject.case.with_(mode="bwd")
+    whole, kept = device.steps(0.02, 0.7, 0.9), device.steps(0.01, 0.2, 0.3)
+    monkeypatch.setattr(
+        Subject, "repeat", lambda self, steps, what=None: (kept if what == "forward_kept" else whole)(steps)
+    )
+    readings, notes = values(measure_latency(subject, Options()))
+    assert readings["latency.median_ms"] == pytest.approx(0.5)
+    assert readings["latency.cold_ms"] == pytest.approx(0.6)
+    assert "latency.host_ms" not in readings
+    assert any("latency.host_ms" in note.text for note in notes)
+
+
 def test_where_the_queue_cannot_be_kept_full_the_method_says_so(
     device: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
