@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import inf, isfinite, sqrt
 from typing import Any
 
 import torch
@@ -140,7 +140,9 @@ def _beyond(apart: Errors, limits: Errors) -> str | None:
         return "its outputs are of other shapes"
     if not apart.outputs <= limits.outputs:  # an error that is no number is one too
         return f"its output is off by {apart.outputs:.2g} of its largest value; rounding explains {limits.outputs:.2g}"
-    if not apart.gradients <= limits.gradients:
+    if not isfinite(apart.gradients):
+        return "its gradients hold NaN or infinity"
+    if apart.gradients > limits.gradients:
         return f"its gradients are off by {apart.gradients:.2g} of their norm; rounding explains {limits.gradients:.2g}"
     return None
 

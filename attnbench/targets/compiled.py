@@ -155,7 +155,7 @@ def _cause(error: Exception) -> Exception:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the compiler's advice to developers: what matters of it becomes notes."""
-    loggers = [logging.getLogger(name) for name in ("torch._dynamo", "torch._inductor")]
+    loggers = [logging.getLogger(name) for name in ("torch", "torch._dynamo", "torch._inductor")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

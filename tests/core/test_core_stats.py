@@ -95,7 +95,7 @@ def processes_cover(processes: int, between: float, within: float, runs: int = 1
 
 
 @pytest.mark.parametrize(("processes", "between", "within"), [(3, 2, 1), (5, 2, 1), (5, 0, 3), (5, 0.5, 3), (10, 2, 5)])
-def test_the_interval_of_several_processes_covers_the_level_of_all(processes: int, between: float, within: float) -> None:
+def test_the_interval_of_several_processes_covers_the_level(processes: int, between: float, within: float) -> None:
     assert processes_cover(processes, between, within) >= 0.9
 
 

@@ -261,6 +261,7 @@ class Wrong(Backend):
         (lambda y: y * 1.001, "train", "its output is off by 0.001 "),
         (lambda y: y * torch.nan, "fwd", "its output holds NaN or infinity"),
         (lambda y: y.detach() + 0 * y, "fwd_bwd", "its gradients are off by 1 "),
+        (lambda y: y.detach() + (y - y.detach()).sqrt(), "fwd_bwd", "its gradients hold NaN or infinity"),
     ],
 )
 def test_what_is_compiled_wrongly_is_found_out(compiled: Make, change: Any, mode: str, said: str) -> None:
