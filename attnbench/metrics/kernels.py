@@ -202,7 +202,7 @@ def activity_of(event: Any) -> Activity | None:
     """What a profiler's event says the device worked on; None for what is no work: ranges, waiting, the host's own."""
     if event.device_type != DeviceType.CUDA or getattr(event, "is_user_annotation", False):
         return None
-    told = getattr(event, "activity_type", None)  # torch tells since 2.10
+    told = getattr(event, "activity_type", None)  # older ones of torch do not tell
     kind = _KINDS.get(told) if told else _kind_by_name(event.name)
     if kind is None:
         return None

@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from attnbench.core.case import Case
 from attnbench.core.record import Note
+from attnbench.engine.measure import _not_measured
 from attnbench.metrics import kernels
 from attnbench.metrics.kernels import (
     Activity,
@@ -26,7 +27,7 @@ from attnbench.metrics.kernels import (
     variation,
     without,
 )
-from attnbench.metrics.metric import Options
+from attnbench.metrics.metric import Options, chosen
 from attnbench.metrics.subject import Subject
 
 GEMM, SOFTMAX, FILL = "sm90_xmma_gemm", "softmax_warp_forward", "FillFunctor"
@@ -185,6 +186,14 @@ def test_on_a_cpu_there_are_none() -> None:
     assert readings == {}
     assert note == Note("not_measured", "kernels, latency.kernel_ms: a CPU runs operators, no kernels; `show --by op` "
                                         "lists them")  # fmt: skip
+
+
+def test_a_record_says_whether_anybody_was_asked_for_kernels() -> None:
+    """Who measures the latency measures no kernels, although their time stands in its section."""
+    without_them, with_them = (_not_measured(chosen(names)).text for names in (("latency",), ("latency", "kernels")))
+    assert "latency.kernel_ms" in without_them and without_them.endswith(", kernels")
+    assert "latency" not in with_them and "kernels" not in with_them
+    assert "latency, " in _not_measured(chosen(("params",))).text
 
 
 @pytest.mark.parametrize(

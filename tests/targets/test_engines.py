@@ -27,9 +27,11 @@ class Backend:
     def __init__(self, clock: Clock | None = None, compiling: float = 0, running: float = 0) -> None:
         self.clock, self.compiling, self.running = clock or Clock(), compiling, running
         self.graphs = self.runs = 0
+        self.inputs: list[Any] = []
 
     def __call__(self, graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Graph:
         self.graphs += 1
+        self.inputs += inputs
         self.clock.passes(self.compiling)
 
         def run(*values: Any) -> Any:
@@ -105,6 +107,14 @@ def test_compile_ms_is_by_how_much_the_first_step_is_longer_than_a_later_one(
     clock = Clock()
     readings, _ = found(compiled(Backend(clock, 5, 0.25), clock).prepared(subject_on(Plain(), mode)))
     assert readings == {"latency.compile_ms": pytest.approx(ms)}
+
+
+def test_it_is_compiled_for_the_shapes_of_the_case(compiled: Make) -> None:
+    backend = Backend()
+    found(compiled(backend).prepared(subject_on(Plain())))
+    probe, *own = sorted((tuple(each.shape) for each in backend.inputs), key=lambda shape: shape != (8,))
+    assert (probe, sorted(own)) == ((8,), [(2, 4, 8), (8, 8)])
+    assert all(type(size) is int for each in backend.inputs for size in each.shape)
 
 
 def test_nothing_of_an_earlier_case_is_left(compiled: Make) -> None:

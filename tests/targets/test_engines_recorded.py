@@ -1,7 +1,9 @@
 """The engine `cudagraph` without a GPU: what is recorded, what is replayed, and what a replay that lies is found by."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -181,6 +183,18 @@ def test_an_output_that_is_smaller_than_it_looks_is_looked_at_too() -> None:
 def test_a_cpu_has_no_graphs() -> None:
     with pytest.raises(UnsupportedError, match=r"^a CUDA graph needs a CUDA device; use --engine eager or compile$"):
         found(Recorded().prepared(subject_on(Plain())))
+
+
+def test_a_sweep_over_engines_goes_on_where_one_of_them_cannot_run(cli: Any, tmp_path: Path) -> None:
+    code, _, err = cli("run", "-m", "se", "--res", "8", "--dim", "8", "--engine", "cudagraph,eager", "--device", "cpu",
+                       "--metrics", "macs,memory", "--no-isolate", "-o", "found.jsonl", "-q")  # fmt: skip
+    assert code == 0, err
+    graph, eager = (json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines())
+    assert (graph["status"], eager["status"]) == ("unsupported", "ok")
+    assert graph["reason"] == "a CUDA graph needs a CUDA device; use --engine eager or compile"
+    assert graph["static"]["macs"] == eager["static"]["macs"] > 0
+    assert graph["latency"]["compile_ms"] is None
+    assert graph["repro"].endswith("--engine cudagraph --layout bchw")
 
 
 class FakeGraph:
