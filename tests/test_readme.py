@@ -81,7 +81,7 @@ def test_the_measured_tables_have_the_figures_that_are_known_exactly(name: str, 
 
 
 def test_every_option_it_names_is_there(cli) -> None:
-    known = "".join(cli(command, "--help").out for command in ("run", "list", "show", "audit", "fit"))
+    known = "".join(cli(command, "--help").out for command in ("run", "list", "show", "audit", "fit", "doctor"))
     options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README.read_text()))
     assert options
     assert {option for option in options if option not in known} == set()

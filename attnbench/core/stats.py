@@ -66,17 +66,19 @@ def median_estimate(series: Sequence[Sequence[float]]) -> Estimate:
 
     The interval of a single process is wider than its bootstrap by what the machine drifts by over minutes, which is
     told from its drift between segments (`_DRIFT`). What differs from one process to the next, such as the layout of
-    memory, is not in it: only several processes tell that.
+    memory, is not in it: only several processes tell that. Of positive samples, such as times, the spread is that of
+    their logarithms: the interval is one of factors, and never reaches zero.
 
     Raises:
         ValueError: a single process with less than two samples, which have no spread.
     """
-    processes = [_segment_medians(samples) for samples in series]
     median = statistics.median(statistics.median(samples) for samples in series)
-    below, above = _spread_of_processes(processes) if len(processes) > 1 else _spread_of_one(processes[0])
-    if min(map(min, series)) >= 0:  # what cannot be negative has no negative bound
-        below = min(below, median)
-    return Estimate(median, median - below, median + above)
+    processes = [_segment_medians(samples) for samples in series]
+    if min(map(min, series)) <= 0:
+        below, above = _spread(processes)
+        return Estimate(median, median - below, median + above)
+    below, above = _spread([[math.log(value) for value in segments] for segments in processes])
+    return Estimate(median, median * math.exp(-below), median * math.exp(above))
 
 
 def _segment_medians(samples: Sequence[float]) -> list[float]:
@@ -84,6 +86,11 @@ def _segment_medians(samples: Sequence[float]) -> list[float]:
     count = min(_SEGMENTS, len(samples))
     cuts = [round(n * len(samples) / count) for n in range(count + 1)]
     return [statistics.median(samples[start:stop]) for start, stop in pairwise(cuts)]
+
+
+def _spread(processes: list[list[float]]) -> tuple[float, float]:
+    """How far the interval reaches below and above the middle of the segments of one process or of several."""
+    return _spread_of_processes(processes) if len(processes) > 1 else _spread_of_one(processes[0])
 
 
 def _spread_of_one(segments: list[float]) -> tuple[float, float]:

@@ -154,6 +154,8 @@ def _digits(precision: float) -> int:
 def _percent(precision: float) -> str:
     # Never "± 0.0 %": no interval is that narrow. Three places wide, so that the signs stand under each other.
     percent = max(0.1, precision * 100)
+    if percent > 999:
+        return ">999"
     return f"{percent:.1f}" if percent < 9.95 else f"{percent:3.0f}"
 
 

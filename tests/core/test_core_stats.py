@@ -139,10 +139,23 @@ def test_an_interval_is_of_the_unit_of_its_samples() -> None:
     assert [thousand.low, thousand.high] == pytest.approx([1000 * one.low, 1000 * one.high])
 
 
-def test_times_have_no_negative_bound_and_differences_may() -> None:
+def test_times_have_a_positive_bound_and_differences_may_have_a_negative_one() -> None:
     wild = [1.0, 30.0, 0.5, 80.0, 2.0, 100.0, 0.1]
-    assert median_estimate([wild]).low == 0
+    assert 0 < median_estimate([wild]).low < 0.1
     assert median_estimate([[value - 2 for value in wild]]).low < 0
+
+
+def test_the_interval_of_times_is_one_of_factors() -> None:
+    """Samples that are as often half as twice the median: so is the interval, whatever its width."""
+    samples = [2.0 ** random.Random(seed).uniform(-1, 1) for seed in range(500)]
+    estimate, inverse = median_estimate([samples]), median_estimate([[1 / sample for sample in samples]])
+    assert [1 / inverse.high, 1 / inverse.low] == pytest.approx([estimate.low, estimate.high], rel=0.05)
+
+
+def test_a_narrow_interval_is_the_same_of_times_and_of_differences() -> None:
+    samples = [10 + 0.01 * value for value in normal(random.Random(4), 200)]
+    times, differences = median_estimate([samples]), median_estimate([[value - 20 for value in samples]])
+    assert times.high - times.low == pytest.approx(differences.high - differences.low, rel=0.01)
 
 
 def test_one_sample_has_no_interval() -> None:

@@ -130,7 +130,7 @@ def test_a_ratio_has_no_more_digits_than_its_interval():
 @pytest.mark.parametrize(
     ("precision", "cell"),
     [(0.0, "1234 ± 0.1 %"), (0.008, "1234 ± 0.8 %"), (0.03, "1230 ± 3.0 %"), (0.3, "1200 ±  30 %"),
-     (2.5, "1200 ± 250 %")],
+     (2.5, "1200 ± 250 %"), (40.0, "1200 ± >999 %")],
 )  # fmt: skip
 def test_the_digits_follow_the_interval(precision, cell):
     (row,) = sheet([record(module(), *live(1234.4, precision))]).cells
