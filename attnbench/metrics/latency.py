@@ -13,7 +13,7 @@ from attnbench.metrics.conditions import watch
 from attnbench.metrics.hardware import OtherLoad, malloc_state
 from attnbench.metrics.metric import Finding, Options, metric
 from attnbench.metrics.subject import Step, Subject
-from attnbench.metrics.timing.disturbance import OTHERS, Disturbances, crowded
+from attnbench.metrics.timing.disturbance import OTHERS, SLOWED, Disturbances, crowded
 from attnbench.metrics.timing.sampling import Block, Samples, difference, sample, steps_a_block, warm_up
 from attnbench.metrics.timing.timers import EventTimer, Run, host_block
 
@@ -150,6 +150,9 @@ def _doubts(samples: Samples, options: Options) -> Iterator[Note]:
     if len(samples.set_aside) > len(samples.ms):
         yield Note("set_aside", "most samples were set aside, since they were taken while the machine was disturbed "
                                 f"({', '.join(samples.disturbances)})")  # fmt: skip
+    if SLOWED in samples.disturbances and not samples.set_aside:
+        yield Note("slowed", "the core ran slower throughout than it can (its clock is down, or a neighbour works on the "
+                             "other half of it), and so did the steps: quiet the machine, or let it cool")  # fmt: skip
     if samples.estimate.precision > options.precision_target:
         yield Note("imprecise", f"imprecise: the latency's interval is wider than the ±{options.precision_target:.1%} "
                                 "asked for when --max-time is over; give it more, or quiet the machine")  # fmt: skip
