@@ -1,4 +1,4 @@
-"""What disturbs samples while they are taken: a device that slows itself down, others on the same cores or beside them."""
+"""What disturbs samples while they are taken: a device that slows itself down, others on our cores or beside them."""
 
 import math
 import os
