@@ -151,8 +151,8 @@ def _doubts(samples: Samples, options: Options) -> Iterator[Note]:
         yield Note("set_aside", "most samples were set aside, since they were taken while the machine was disturbed "
                                 f"({', '.join(samples.disturbances)})")  # fmt: skip
     if SLOWED in samples.disturbances and not samples.set_aside:
-        yield Note("slowed", "the core ran slower throughout than it can, and so did the steps (its clock is down, or a "
-                             "neighbour works on the other half of it): quiet the machine, or let it cool")  # fmt: skip
+        yield Note("slowed", "the core ran slower throughout than it can, and so did the steps (its clock is down, or "
+                             "a neighbour works on the other half of it): quiet the machine, or let it cool")  # fmt: skip
     if samples.estimate.precision > options.precision_target:
         yield Note("imprecise", f"imprecise: the latency's interval is wider than the ±{options.precision_target:.1%} "
                                 "asked for when --max-time is over; give it more, or quiet the machine")  # fmt: skip
