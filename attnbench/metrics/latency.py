@@ -24,6 +24,8 @@ _COLD = 0.4
 _BY_DIFFERENCE = "by difference: a step forward and backward less a forward that keeps what the backward needs; "
 _LAUNCH_BOUND = ("the device waits for the host: launching a step takes longer than its kernels do; --engine cudagraph "
                  "or a bigger --batch-size shows those")  # fmt: skip
+_SLOWED = ("the core ran slower throughout than it can, and so did the steps (its clock is down, or a neighbour works "
+           "on the other half of it): quiet the machine, or let it cool")  # fmt: skip
 _GAPS = ("the device's queue could not be kept full, since a step waits for the device or has more kernels than the "
          "queue holds: the latency holds the gaps between them")  # fmt: skip
 
@@ -151,8 +153,7 @@ def _doubts(samples: Samples, options: Options) -> Iterator[Note]:
         yield Note("set_aside", "most samples were set aside, since they were taken while the machine was disturbed "
                                 f"({', '.join(samples.disturbances)})")  # fmt: skip
     if SLOWED in samples.disturbances and not samples.set_aside:
-        yield Note("slowed", "the core ran slower throughout than it can, and so did the steps (its clock is down, or "
-                             "a neighbour works on the other half of it): quiet the machine, or let it cool")  # fmt: skip
+        yield Note("slowed", _SLOWED)
     if samples.estimate.precision > options.precision_target:
         yield Note("imprecise", f"imprecise: the latency's interval is wider than the ±{options.precision_target:.1%} "
                                 "asked for when --max-time is over; give it more, or quiet the machine")  # fmt: skip
