@@ -100,9 +100,12 @@ def _spread_of_one(segments: list[float]) -> tuple[float, float]:
     def draw(rng: random.Random) -> float:
         return _middle_mean(rng.choices(segments, k=len(segments)))
 
-    below, above = _bootstrap(draw, _middle_mean(segments), len(segments))
+    centre, lowest, highest = _middle_mean(segments), min(segments), max(segments)
+    below, above = _bootstrap(draw, centre, len(segments))
     wider = math.sqrt(1 + _DRIFT * len(segments))
-    return below * wider, above * wider
+    # A run that saw several levels has seen what there is: no farther beyond them than they lie apart.
+    reach = highest - lowest
+    return min(below * wider, centre - lowest + reach), min(above * wider, highest - centre + reach)
 
 
 def _middle_mean(values: list[float]) -> float:

@@ -158,6 +158,14 @@ def test_a_narrow_interval_is_the_same_of_times_and_of_differences() -> None:
     assert times.high - times.low == pytest.approx(differences.high - differences.low, rel=0.01)
 
 
+def test_the_interval_reaches_no_farther_beyond_the_segments_than_they_lie_apart() -> None:
+    """Half of the run at one speed, half at another: e^0 and e^0.5 reach from e^-0.5 to e^1."""
+    estimate = median_estimate([[1.0] * 50 + [math.exp(0.5)] * 50])
+    assert estimate.low >= estimate.median * math.exp(-0.25 - 0.5) * (1 - 1e-9)
+    assert estimate.high <= estimate.median * math.exp(0.25 + 0.5) * (1 + 1e-9)
+    assert estimate.low < 1 < math.exp(0.5) < estimate.high
+
+
 def test_one_sample_has_no_interval() -> None:
     with pytest.raises(ValueError, match="at least two"):
         median_estimate([[1.0]])
