@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from attnbench.metrics.timing.timers import EventTimer
+
 CYCLES_A_MS = 1_000_000
 
 
@@ -28,6 +30,12 @@ class FakeCuda:
         self.free = 0.0
         self.flushed = False
         self.slept: list[float] = []
+
+    def timer(self) -> EventTimer:
+        """A timer on this device, which flushes its cache."""
+        timer = EventTimer(self, self.clock_ns)
+        timer._flushed = self
+        return timer
 
     def Event(self, enable_timing: bool) -> FakeEvent:  # noqa: N802 - torch's name
         assert enable_timing

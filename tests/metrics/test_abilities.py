@@ -311,10 +311,8 @@ def device() -> FakeCuda:
 
 
 @pytest.fixture
-def timer(device: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> EventTimer:
-    timer = EventTimer(device, device.clock_ns)
-    monkeypatch.setattr(timer, "_flushed", device)
-    return timer
+def timer(device: FakeCuda) -> EventTimer:
+    return device.timer()
 
 
 def test_host_time_beside_device_time(device: FakeCuda, timer: EventTimer) -> None:

@@ -18,7 +18,7 @@ from attnbench.metrics.latency import measure_latency
 from attnbench.metrics.metric import Options
 from attnbench.metrics.subject import Subject
 from attnbench.metrics.timing.sampling import sample, warm_up
-from attnbench.metrics.timing.timers import EventTimer, host_block
+from attnbench.metrics.timing.timers import host_block
 
 
 def noisy(level: float, spread: float, n: int, seed: int = 0) -> list[float]:
@@ -173,8 +173,7 @@ def test_where_most_is_set_aside_it_is_said(clock: FakeClock, monkeypatch: pytes
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     fake = FakeCuda()
-    timer = EventTimer(fake, fake.clock_ns)
-    timer._flushed = fake
+    timer = fake.timer()
 
     def seconds() -> float:
         return fake.host / 1000

@@ -15,10 +15,8 @@ def device() -> FakeCuda:
 
 
 @pytest.fixture
-def timer(device: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> EventTimer:
-    timer = EventTimer(device, device.clock_ns)
-    monkeypatch.setattr(timer, "_flushed", device)
-    return timer
+def timer(device: FakeCuda) -> EventTimer:
+    return device.timer()
 
 
 def test_a_block_on_the_host_is_timed_around_all_of_its_steps() -> None:
