@@ -1,6 +1,7 @@
 """Formulas as text: one string that is printed for people and evaluated, in exact integers, for the counters."""
 
 import ast
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -27,7 +28,20 @@ _BINARY: Mapping[type[ast.operator], Callable[[int, int], int]] = {
     ast.Mod: operator.mod,
     ast.Pow: _power,
 }
-_CALLS: Mapping[str, Callable[..., int]] = {"min": min, "max": max}
+
+
+def _floor_ln(factor: int, of: int) -> int:
+    if of < 1:
+        raise ArithmeticError(f"{of} has no logarithm")
+    return math.floor(factor * math.log(of))
+
+
+_CALLS: Mapping[str, Callable[..., int]] = {
+    "min": min,
+    "max": max,
+    "bit_length": lambda number: int(number).bit_length(),
+    "floor_ln": _floor_ln,
+}
 
 
 class FormulaError(ValueError):
@@ -38,8 +52,9 @@ class FormulaError(ValueError):
 class Formula:
     """Integer arithmetic over named symbols, for example `5*C**2//4 + 1`.
 
-    Allowed: integers, names, `+ - * // % **`, `min`, `max`, `a or b` (for a symbol that may be None), and
-    `a if b else c`. Nothing is ever executed as Python, so a formula from anywhere is safe to evaluate.
+    Allowed: integers, names, `+ - * // % **`, `min`, `max`, `bit_length(n)` (of a positive n: floor(log2 n) + 1),
+    `floor_ln(m, n)` (floor of m ln n), `a or b` (for a symbol that may be None), and `a if b else c`. Nothing is ever
+    executed as Python, so a formula from anywhere is safe to evaluate.
     """
 
     text: str

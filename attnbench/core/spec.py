@@ -16,6 +16,10 @@ class Spec:
     `complexity` and `memory` are the published claims in the number of tokens N ("N", "N^2", "N log N"; "1" for a
     module that does not look at pairs of positions). `params` and `macs` are formulas in B, N, H, W, C, the
     constructor's own parameter names, and the local symbols of `where`.
+
+    `computes` says how it stands to softmax attention over the tokens: "softmax" is that, exactly, also when each
+    query sees only some of the keys; "approximation" approximates it; "other" is a function of its own. `causal` says
+    whether an output may be kept from seeing later tokens: "no", "flag" (a hyper-parameter), "always".
     """
 
     name: str
@@ -26,6 +30,8 @@ class Spec:
     params: Formula
     macs: Formula
     paper: str
+    computes: str = "other"
+    causal: str = "no"
     aliases: tuple[str, ...] = ()
     where: Mapping[str, Formula] = field(default_factory=dict)
     module: str = ""

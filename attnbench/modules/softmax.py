@@ -26,6 +26,7 @@ __all__ = [
     params="2*(C*d_k + d_k) + C**2 + C + 1",
     macs="B*(N*C*(2*d_k + C) + N**2*(d_k + C))",
     paper="Zhang et al. 2018, Self-Attention Generative Adversarial Networks, arXiv:1805.08318",
+    computes="softmax",
 )
 class SelfAttention2d(nn.Module):
     """Self-attention of SAGAN over the positions of a feature map, gated by a scalar that starts at zero.
@@ -64,6 +65,8 @@ class SelfAttention2d(nn.Module):
     params="4*C**2 + (3*C if qkv_bias else 0) + C",
     macs="B*(4*N*C**2 + 2*N**2*C)",
     paper="Vaswani et al. 2017, arXiv:1706.03762; fused: Dao et al. 2022, FlashAttention, arXiv:2205.14135",
+    computes="softmax",
+    causal="flag",
 )
 class SdpaAttention(nn.Module):
     """Multi-head self-attention over PyTorch's fused scaled_dot_product_attention.
@@ -104,6 +107,7 @@ class SdpaAttention(nn.Module):
     params="n_head*(d_k*(C + dim_k) + d_v*(dim_v + d_o)) + (n_head*(2*d_k + d_v) + d_o if bias else 0)",
     macs="B*(N*n_head*(d_k*(C + dim_k) + d_v*(dim_v + d_o)) + N**2*n_head*(d_k + d_v))",
     paper="Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762",
+    computes="softmax",
 )
 class MultiHeadAttention(nn.Module):
     """Multi-head attention written out, with separate widths for queries, keys, values and output.
@@ -159,6 +163,7 @@ class MultiHeadAttention(nn.Module):
     params="0",
     macs="B*2*N**2*C",
     paper="Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762",
+    computes="softmax",
 )
 class ScaledDotProduct(nn.Module):
     """The bare core of attention, softmax(q k^T / sqrt(d)) v, without a projection and without parameters.
@@ -220,6 +225,7 @@ class AdditiveAttention(nn.Module):
     params="2*(C*d_k + d_k) + 2*(C**2 + C)",
     macs="B*(N*C*(2*d_k + 2*C) + N**2*(d_k + C))",
     paper="none; published under the name 'linear attention'",
+    computes="softmax",
 )
 class PseudoLinearAttention(nn.Module):
     """Softmax attention that is published as linear, and is quadratic: the word Linear is nn.Linear.

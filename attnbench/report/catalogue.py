@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 __all__ = ["as_json", "big_o", "chosen", "page", "table"]
 
 _BELOW_QUADRATIC = ("1", "N", "N log N", "N^1.5")
+_COMPUTES = {
+    "softmax": "softmax attention, exactly",
+    "approximation": "an approximation of softmax attention",
+    "other": "a function of its own",
+}
+_CAUSAL = {"no": "no", "flag": "if asked: --set causal=true", "always": "always"}
 
 
 def big_o(claim: str) -> str:
@@ -48,9 +54,9 @@ def as_json(specs: Sequence[Spec]) -> str:
 def _facts(spec: Spec) -> dict[str, Any]:
     return {
         "name": spec.name, "kind": spec.kind, "family": spec.family, "aliases": list(spec.aliases),
-        "layout": spec.layout, "complexity": spec.complexity, "memory": spec.memory, "params": spec.params.text,
-        "macs": spec.macs.text, "hyper_parameters": dict(spec.hyper_parameters), "paper": spec.paper,
-        "summary": spec.summary,
+        "layout": spec.layout, "complexity": spec.complexity, "memory": spec.memory, "computes": spec.computes,
+        "causal": spec.causal, "params": spec.params.text, "macs": spec.macs.text,
+        "hyper_parameters": dict(spec.hyper_parameters), "paper": spec.paper, "summary": spec.summary,
     }  # fmt: skip
 
 
@@ -100,6 +106,8 @@ def _lines(spec: Spec) -> list[tuple[str, str]]:
         ("Family", spec.family),
         ("Layout", spec.layout),
         ("Claims", f"{big_o(spec.complexity)} time, {big_o(spec.memory)} extra memory in the tokens N"),
+        ("Computes", _COMPUTES[spec.computes]),
+        ("Causal", _CAUSAL[spec.causal]),
         ("Parameters", str(spec.params)),
         ("MACs", str(spec.macs)),
     ]
@@ -122,15 +130,15 @@ def _figures(spec: Spec) -> list[tuple[str, str]]:
 def _figure(spec: Spec, side: int) -> str:
     dim = 3 if spec.kind == "network" else 64
     shape = {"B": 1, "H": side, "W": side, "N": side * side, "C": dim}
-    symbols = spec.symbols(**shape, **{name: _filled(name, dim) for name in spec.required})
+    symbols = spec.symbols(**shape, **{name: _filled(name, dim, side) for name in spec.required})
     channels = "" if spec.kind == "network" else f" at {dim} channels"
     params, macs = _printed(spec.params, symbols, "count"), _printed(spec.macs, symbols, "MAC")
     return f"{params} parameters, {macs} GMACs{channels}"
 
 
-def _filled(name: str, dim: int) -> int:
-    """A required argument is the width, or the heads: one for 64 channels."""
-    return dim if name == "dim" else 1
+def _filled(name: str, dim: int, side: int) -> int:
+    """A required argument is the width, a size of the input, or the heads: one for 64 channels."""
+    return {"dim": dim, "seq_len": side * side, "height": side, "width": side}.get(name, 1)
 
 
 def _printed(formula: Formula, symbols: dict[str, object], unit: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from families import gathered
 from module_numerics import noise
 from torch import Tensor, nn
 
@@ -17,19 +18,7 @@ MODULES = [spec for spec in catalogue() if spec.kind == "module"]
 SHAPES: list[Shape] = [(1, 64, 4, 5, 7), (2, 48, 3, 9, 4), (3, 68, 2, 1, 13)]
 
 # Hyper-parameters away from their defaults: a formula that forgets one is wrong here.
-VARIANTS: dict[str, list[dict[str, Any]]] = {
-    "self_attn": [{"key_ratio": 4}, {"key_ratio": 3}],
-    "sdpa": [{"qkv_bias": False}, {"causal": True}],
-    "mha": [{"d_k": 8}, {"d_v": 24}, {"d_k": 5, "d_v": 7, "bias": False}, {"d_o": 40}, {"d_o": 40, "bias": False}],
-    "additive_attn": [{"hidden_dim": 24}],
-    "pseudo_linear_attn": [{"key_ratio": 2}, {"key_ratio": 5}],
-    "linear_attn": [{"eps": 1e-3}],
-    "efficient_attn": [{"key_channels": 24}, {"value_channels": 96}, {"key_channels": 24, "value_channels": 12}],
-    "se": [{"reduction": 16}, {"reduction": 5}],
-    "cbam_channel": [{"rate": 16}, {"rate": 5, "mlp_bias": True}],
-    "cbam_spatial": [{"kernel_size": 7}, {"bn": True}],
-    "cbam": [{"rate": 16, "kernel_size": 7}, {"mlp_bias": True, "bn": True}],
-}
+VARIANTS = dict(gathered("VARIANTS"))
 CASES = [
     pytest.param(spec, hyper, id="-".join([spec.name, *(f"{k}={v}" for k, v in hyper.items())]))
     for spec in MODULES
@@ -46,12 +35,18 @@ def class_of(spec: Spec) -> type[nn.Module]:
 
 
 def symbols(spec: Spec, shape: Shape, hyper: dict[str, Any]) -> dict[str, object]:
-    B, C, heads, H, W = shape
-    return spec.symbols(B=B, N=H * W, H=H, W=W, C=C, dim=C, heads=heads, n_head=heads, **hyper)
+    B, C, _, H, W = shape
+    return spec.symbols(B=B, N=H * W, H=H, W=W, C=C, **sizes(shape), **hyper)
+
+
+def sizes(shape: Shape) -> dict[str, Any]:
+    """What a constructor may ask for, by its name."""
+    _, C, heads, H, W = shape
+    return {"dim": C, "heads": heads, "n_head": heads, "seq_len": H * W, "height": H, "width": W}
 
 
 def build(spec: Spec, shape: Shape, hyper: dict[str, Any]) -> nn.Module:
-    given = {"dim": shape[1], "heads": shape[2], "n_head": shape[2]}
+    given = sizes(shape)
     return class_of(spec)(**{name: given[name] for name in spec.required}, **hyper)
 
 

@@ -1,7 +1,7 @@
 """How a module is compared with an independent form of itself: forward and input gradients, in float32 and float64."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -35,25 +35,35 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
 
 
 def errors(module: nn.Module, oracle: Oracle, *inputs: Tensor, dtype: torch.dtype = torch.float32) -> list[float]:
-    """The relative errors of the output and of each input's gradient.
+    """The relative errors of the output, of each input's gradient, and of all parameters' gradients.
 
     The oracle is called with the module's parameters by name and with the inputs, all in float64; the output is
-    weighed by noise before it is differentiated, since a plain sum has gradients that hide errors.
+    weighed by noise before it is differentiated, since a plain sum has gradients that hide errors. The gradient of a
+    parameter that the oracle has copied, so that none comes back, is not compared.
     """
-    weights = {name: parameter.detach().double() for name, parameter in module.named_parameters()}
-    expected_inputs = [each.double().requires_grad_() for each in inputs]
-    actual_inputs = [each.detach().to(dtype).requires_grad_() for each in inputs]
-    expected = oracle(weights, *expected_inputs)
-    actual = copy.deepcopy(module).to(dtype)(*actual_inputs)
+    ours = copy.deepcopy(module).to(dtype)
+    weights = {name: each.detach().double().requires_grad_() for name, each in module.named_parameters()}
+    theirs_of = [*(each.double().requires_grad_() for each in inputs), *weights.values()]
+    ours_of = [*(each.detach().to(dtype).requires_grad_() for each in inputs), *ours.parameters()]
+    expected, actual = oracle(weights, *theirs_of[: len(inputs)]), ours(*ours_of[: len(inputs)])
     weight = noise(*expected.shape, seed=2)
-    expected_gradients = torch.autograd.grad(expected, expected_inputs, weight.double())
-    actual_gradients = torch.autograd.grad(actual, actual_inputs, weight.to(dtype))
-    pairs = [(actual, expected), *zip(actual_gradients, expected_gradients, strict=True)]
-    return [relative_error(ours, theirs) for ours, theirs in pairs]
+    wanted = torch.autograd.grad(expected, theirs_of, weight.double(), allow_unused=True)
+    found = torch.autograd.grad(actual, ours_of, weight.to(dtype), allow_unused=True)
+    first = [relative_error(a, e) for a, e in [(actual, expected), *zip(found, wanted, strict=True)][: len(inputs) + 1]]
+    return [*first, *_of_weights(found[len(inputs) :], wanted[len(inputs) :])]
+
+
+def _of_weights(actual: Sequence[Tensor | None], expected: Sequence[Tensor | None]) -> list[float]:
+    """The relative error of each parameter's gradient; one that is next to nothing is measured by the others' size."""
+    pairs = [(torch.zeros_like(e) if a is None else a, e) for a, e in zip(actual, expected, strict=True)
+             if e is not None]  # fmt: skip
+    scales = [float(e.abs().max()) for _, e in pairs]
+    off = [float((a.double() - e).abs().max()) for a, e in pairs]
+    return [each / max(scale, 1e-2 * max(scales)) for each, scale in zip(off, scales, strict=True)]
 
 
 def assert_agrees(module: nn.Module, oracle: Oracle, *inputs: Tensor) -> None:
-    """Output and input gradients agree with the oracle in float32 and, far more closely, in float64."""
+    """Output and gradients agree with the oracle in float32 and, far more closely, in float64."""
     for dtype, tolerance in TOLERANCE.items():
         found = errors(module, oracle, *inputs, dtype=dtype)
-        assert max(found) < tolerance, f"{dtype}: output and input gradients are off by {found}"
+        assert max(found) < tolerance, f"{dtype}: output, input and weight gradients are off by {found}"

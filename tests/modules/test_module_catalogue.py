@@ -40,6 +40,9 @@ def test_the_spec_says_what_it_is_in_one_sentence(spec: Spec) -> None:
     assert "(B, " in spec.doc
     assert spec.paper
     assert {spec.complexity, spec.memory} <= {"1", "N", "N log N", "N^1.5", "N^2"}
+    assert spec.computes in ("softmax", "approximation", "other")
+    assert spec.causal in ("no", "flag", "always")
+    assert (spec.causal == "flag") == ("causal" in spec.hyper_parameters)
 
 
 @pytest.mark.parametrize("spec", catalogue(), ids=lambda spec: spec.name)
@@ -55,8 +58,8 @@ def test_the_names_that_scripts_hold_on_to() -> None:
 
 
 @every_module
-def test_only_widths_and_heads_are_required(spec: Spec) -> None:
-    assert set(spec.required) <= {"dim", "heads", "n_head"}
+def test_only_widths_heads_and_sizes_are_required(spec: Spec) -> None:
+    assert set(spec.required) <= {"dim", "heads", "n_head", "seq_len", "height", "width"}
 
 
 @every_case

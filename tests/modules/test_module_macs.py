@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from families import gathered
 from module_cases import SHAPES, Shape, build, build_on_meta, every_case, every_shape, inputs, symbols
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -19,34 +20,7 @@ def counted(module: torch.nn.Module, *x: torch.Tensor) -> int:
     return int(counter.get_total_flops()) // 2  # 1 MAC = 2 FLOPs
 
 
-# (name, hyper-parameters, (B, C, heads, H, W), MACs), each product written as it was derived on paper.
-BY_HAND: list[tuple[str, dict[str, Any], Shape, int]] = [
-    # N = 4096, d_k = 8: projections N*64*(8 + 8 + 64) = 20,971,520; q k^T N^2*8 = 134,217,728; A v N^2*64
-    ("self_attn", {}, (1, 64, 1, 64, 64), 20_971_520 + 134_217_728 + 1_073_741_824),
-    # N = 1024: qkv and out 4*1024*64*64 = 16,777,216; twice 1024*1024*64 = 67,108,864
-    ("sdpa", {}, (1, 64, 4, 32, 32), 16_777_216 + 2 * 67_108_864),
-    # the fused kernel may skip, the dense product is what is counted
-    ("sdpa", {"causal": True}, (1, 64, 4, 32, 32), 150_994_944),
-    ("mha", {}, (1, 64, 4, 32, 32), 150_994_944),
-    # N = 16, 4 heads: q, k 16*64*32 = 32,768 each; v, out 16*64*96 = 98,304 each; 256*32 and 256*96; batch 2
-    ("mha", {"d_k": 8, "d_v": 24}, (2, 64, 4, 4, 4), 2 * (2 * 32_768 + 2 * 98_304 + 8_192 + 24_576)),
-    # N = 64, C = 16: 2*64*64*16 = 131,072; batch 3
-    ("scaled_dot_product", {}, (3, 16, 1, 8, 8), 3 * 131_072),
-    # N = 10, C = 32: q and k 10*32*32 = 10,240 each; v.tanh 100*32 and the sum of keys 100*32
-    ("additive_attn", {}, (1, 32, 1, 2, 5), 2 * 10_240 + 3_200 + 3_200),
-    # N = 1024: q, k 1024*64*8 = 524,288 each; v, out 1024*64*64 = 4,194,304 each; N^2*8 and N^2*64
-    ("pseudo_linear_attn", {}, (1, 64, 1, 32, 32), 2 * 524_288 + 2 * 4_194_304 + 8_388_608 + 67_108_864),
-    # N = 1024, d = 16: four projections; k^T v and q S, 1024*64*16 = 1,048,576 each; q.z 1024*64 = 65,536
-    ("linear_attn", {}, (1, 64, 4, 32, 32), 16_777_216 + 2 * 1_048_576 + 65_536),
-    ("efficient_attn", {}, (1, 64, 4, 32, 32), 16_777_216 + 2 * 1_048_576),
-    # hidden 16: 64*16 + 16*64 on one pixel; batch 2
-    ("se", {}, (2, 64, 1, 32, 32), 2 * 2_048),
-    ("cbam_channel", {}, (2, 64, 1, 32, 32), 2 * 2 * 2_048),
-    # 3*3*2 = 18 and 7*7*2 = 98 taps at 1024 positions
-    ("cbam_spatial", {}, (1, 64, 1, 32, 32), 18_432),
-    ("cbam_spatial", {"kernel_size": 7}, (1, 64, 1, 32, 32), 100_352),
-    ("cbam", {}, (1, 64, 1, 32, 32), 4_096 + 18_432),
-]
+BY_HAND = gathered("BY_HAND")
 
 
 @pytest.mark.parametrize(("name", "hyper", "shape", "macs"), BY_HAND)
