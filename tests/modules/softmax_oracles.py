@@ -1,0 +1,134 @@
+"""The quadratic attentions written differently, for float64: loops over positions, pairs and heads; dense masks."""
+
+from collections.abc import Mapping
+
+import torch
+from module_numerics import Weights
+from torch import Tensor, nn
+
+def share(scores: Tensor) -> Tensor:
+    """exp(s_j) / sum_j exp(s_j) of one vector, spelled out."""
+    exponentials = [torch.exp(each) for each in scores]
+    total = sum(exponentials[1:], exponentials[0])
+    return torch.stack([each / total for each in exponentials])
+
+
+def pixels(image: Tensor) -> list[tuple[int, int]]:
+    return [(i, j) for i in range(image.shape[1]) for j in range(image.shape[2])]
+
+
+def sagan(weights: Weights, x: Tensor) -> Tensor:
+    """Position by position: no N x N matrix, no transposed map to get wrong."""
+
+    def project(name: str, pixel: Tensor) -> Tensor:
+        return weights[f"{name}.weight"].flatten(1).mv(pixel) + weights[f"{name}.bias"]
+
+    y = x.clone()
+    for b, image in enumerate(x):
+        keys = torch.stack([project("key", image[:, i, j]) for i, j in pixels(image)])
+        values = torch.stack([project("value", image[:, i, j]) for i, j in pixels(image)])
+        for i, j in pixels(image):
+            probabilities = share(keys.mv(project("query", image[:, i, j])))
+            y[b, :, i, j] += weights["gamma"][0] * values.T.mv(probabilities)
+    return y
+
+
+def einsum_sagan(weights: Weights, x: Tensor, mistake: str = "none") -> Tensor:
+    """The matrices of SAGAN by their indices, with the mistakes that people make in them."""
+    query, key, value = (
+        torch.einsum("oc,bchw->bohw", weights[f"{name}.weight"].flatten(1), x).flatten(2)
+        + weights[f"{name}.bias"][:, None]
+        for name in ("query", "key", "value")
+    )
+    scores = torch.einsum("bdi,bdj->bij", query, key)
+    if mistake == "scaled":
+        scores = scores * query.shape[1] ** -0.5
+    probabilities = torch.softmax(scores, dim=1 if mistake == "softmax over the queries" else 2)
+    equation = "bci,bij->bcj" if mistake == "not transposed" else "bcj,bij->bci"
+    return weights["gamma"] * torch.einsum(equation, value, probabilities).view_as(x) + x
+
+
+def load(reference: nn.MultiheadAttention, weights: Weights, qkv: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    """Our weights under the names of torch's own module, which lays q, k and v together where it can."""
+    named = {"in_proj_bias": torch.cat([bias for _, bias in qkv])}
+    if reference.in_proj_weight is not None:
+        named["in_proj_weight"] = torch.cat([weight for weight, _ in qkv])
+    else:
+        named |= {f"{name}_proj_weight": weight for name, (weight, _) in zip("qkv", qkv, strict=True)}
+    return named | {f"out_proj.{name}": weights[f"out.{name}"] for name in ("weight", "bias")}
+
+
+def torch_mha(weights: Weights, query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+    """nn.MultiheadAttention stays in train mode, since in eval mode it may take a fused path."""
+    widths = query.shape[-1], key.shape[-1], value.shape[-1]
+    reference = nn.MultiheadAttention(widths[0], heads, kdim=widths[1], vdim=widths[2], batch_first=True).double()
+    qkv = [(weights[f"{name}.weight"], weights[f"{name}.bias"]) for name in ("query", "key", "value")]
+    named = load(reference, weights, qkv)
+    y: Tensor = torch.func.functional_call(reference, named, (query, key, value), {"need_weights": False})[0]
+    return y
+
+
+def torch_qkv(weights: Weights, x: Tensor, heads: int, causal: bool = False) -> Tensor:
+    """nn.MultiheadAttention of x with itself, from a layer `qkv` and a layer `out`."""
+    reference = nn.MultiheadAttention(x.shape[-1], heads, batch_first=True).double()
+    bias = weights.get("qkv.bias", torch.zeros(3 * x.shape[-1], dtype=x.dtype))
+    named = load(reference, weights, list(zip(weights["qkv.weight"].chunk(3), bias.chunk(3), strict=True)))
+    mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1], dtype=x.dtype) if causal else None
+    options = {"need_weights": False, "attn_mask": mask}
+    y: Tensor = torch.func.functional_call(reference, named, (x, x, x), options)[0]
+    return y
+
+
+def head_by_head(weights: Weights, query: Tensor, key: Tensor, value: Tensor, n_head: int, d_k: int) -> Tensor:
+    """The sum over heads of softmax(q k^T / sqrt(d_k)) v W_o, each head with its own rows of the weights."""
+    bias = {n: weights.get(f"{n}.bias", torch.tensor(0.0)) for n in ("query", "key", "value", "out")}
+    q = torch.einsum("oc,btc->bto", weights["query.weight"], query) + bias["query"]
+    k = torch.einsum("oc,btc->bto", weights["key.weight"], key) + bias["key"]
+    v = torch.einsum("oc,btc->bto", weights["value.weight"], value) + bias["value"]
+    heads = zip(
+        *(part.chunk(n_head, dim=-1) for part in (q, k, v)), weights["out.weight"].chunk(n_head, 1), strict=True
+    )
+    y = sum(
+        torch.softmax(torch.einsum("bid,bjd->bij", qh, kh) / d_k**0.5, -1) @ torch.einsum("bjd,od->bjo", vh, wh)
+        for qh, kh, vh, wh in heads
+    )
+    return y + bias["out"]
+
+
+def dot_by_loops(_: Mapping[str, Tensor], query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    width = key.shape[-1]
+    return torch.stack(
+        [
+            torch.stack([value[b].T.mv(share(key[b].mv(q) / width**0.5)) for q in sequence])
+            for b, sequence in enumerate(query)
+        ]
+    )
+
+
+def bahdanau(weights: Weights, query: Tensor, keys: Tensor) -> Tensor:
+    """One score at a time."""
+    batch = []
+    for q, k in zip(query, keys, strict=True):
+        rows = []
+        for q_i in q:
+            hidden = [torch.tanh(weights["query.weight"].mv(q_i) + weights["key.weight"].mv(k_j)) for k_j in k]
+            probabilities = share(torch.stack([weights["score.weight"][0].dot(each) for each in hidden]))
+            rows.append(sum(p * k_j for p, k_j in zip(probabilities, k, strict=True)))
+        batch.append(torch.stack(rows))
+    return torch.stack(batch)
+
+
+def proj_softmax(weights: Weights, x: Tensor, key_ratio: int = 8) -> Tensor:
+    """Row by row of each image."""
+
+    def project(name: str, rows: Tensor) -> Tensor:
+        return torch.einsum("oc,nc->no", weights[f"{name}.weight"], rows) + weights[f"{name}.bias"]
+
+    y = []
+    for image in x:
+        rows = torch.stack([image[:, i, j] for i, j in pixels(image)])
+        query, key, value = (project(name, rows) for name in ("query", "key", "value"))
+        probabilities = [share(key.mv(q) / (image.shape[0] // key_ratio) ** 0.5) for q in query]
+        attended = project("out", torch.stack([value.T.mv(p) for p in probabilities]))
+        y.append(image + attended.T.reshape(image.shape))
+    return torch.stack(y)
