@@ -30,6 +30,9 @@ Dtype = Annotated[Many, Option("--dtype", "--precision", help="fp32, bf16, fp16,
 Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:1")]
 Mode = Annotated[Many, Option(help="fwd, fwd_bwd, bwd (by difference), train (an AdamW step too).  [default: fwd]")]
 Engine = Annotated[Many, Option(help="eager, compile, cudagraph.  [default: eager]")]
+Backend = Annotated[
+    Many, Option(help="Kernel of scaled_dot_product_attention: auto, math, flash, efficient, cudnn.  [default: auto]")
+]
 Layout = Annotated[str, Option(help="Of an own module's inputs; auto tries bchw, bnc, bhwc, nbc, qkv ...")]
 Set = Annotated[Many, Option("--set", help="A constructor argument: key=value, or attn.key=value for --attn.")]
 Metrics = Annotated[Many, Option(help="static, latency, throughput, memory ... or all.  [default: all]")]

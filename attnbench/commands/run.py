@@ -39,6 +39,7 @@ def run(
     device: opt.Device = "auto",
     mode: opt.Mode = None,
     engine: opt.Engine = None,
+    backend: opt.Backend = None,
     layout: opt.Layout = "auto",
     set_: opt.Set = None,
     metrics: opt.Metrics = None,
@@ -65,7 +66,7 @@ def run(
         modules=opt.listed(module), networks=opt.listed(network), attn=opt.listed(attn), res=opt.listed(res),
         img_size=opt.listed(img_size), seq_len=opt.listed(seq_len), batch_size=opt.listed(batch_size) or ["1"],
         dim=opt.listed(dim), heads=opt.listed(heads), dtype=opt.listed(dtype) or ["fp32"],
-        mode=opt.listed(mode) or ["fwd"], engine=opt.listed(engine) or ["eager"],
+        mode=opt.listed(mode) or ["fwd"], engine=opt.listed(engine) or ["eager"], backend=opt.listed(backend),
         layout=layout, device=device, settings=set_ or [], seed=seed,
     )  # fmt: skip
     cases = sweep.at_first_batch().cases()

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-__all__ = ["DTYPES", "ENGINES", "MODES", "Case", "Scalar"]
+__all__ = ["BACKENDS", "DTYPES", "ENGINES", "MODES", "Case", "Scalar"]
 
 Scalar = bool | int | float | str | None
 
 MODES = ("fwd", "fwd_bwd", "bwd", "train")
 ENGINES = ("eager", "compile", "cudagraph")
+# Kernels of scaled_dot_product_attention; None leaves the choice to torch.
+BACKENDS = ("math", "flash", "efficient", "cudnn")
 # Canonical name -> the other spellings people type.
 DTYPES: Mapping[str, tuple[str, ...]] = {
     "fp32": ("float32", "float"),
@@ -103,6 +105,8 @@ class Case:
         words += ["--mode", self.mode, "--seed", str(self.seed)]
         if self.engine != "eager":
             words += ["--engine", self.engine]
+        if self.backend is not None:
+            words += ["--backend", self.backend]
         if self.layout != "auto" and self.kind == "module":
             words += ["--layout", self.layout]
         for name, value in self.params:

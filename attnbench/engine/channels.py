@@ -21,6 +21,8 @@ Event = dict[str, Any]
 # glibc gives large blocks back to the system at every free, and each step then waits for the same pages to be zeroed
 # anew: half the time of a self-attention at 64x64. A warm allocator keeps them; what the user has set stays.
 _WARM_MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
+# torch's profiler says on standard error when it starts and stops; only what fails is news.
+_QUIET_PROFILER = {"KINETO_LOG_LEVEL": "5"}
 
 
 class WorkerDied(AttnbenchError):  # noqa: N818 - it is news, not a mistake
@@ -148,7 +150,7 @@ def _environment() -> dict[str, str]:
 
     root = str(Path(attnbench.__file__).parent.parent)
     paths = [os.environ.get("PYTHONPATH", ""), root]
-    return {**_WARM_MALLOC, **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    return {**_WARM_MALLOC, **_QUIET_PROFILER, **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def _forward_lines(process: subprocess.Popen[str], lines: "queue.Queue[str | None]") -> None:

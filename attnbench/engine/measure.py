@@ -13,6 +13,7 @@ from attnbench.engine.extrapolate import extrapolated, is_small
 from attnbench.metrics.hardware import flags, free_bytes, release_memory
 from attnbench.metrics.metric import Declared, Finding, Options, chosen, known
 from attnbench.metrics.subject import Subject, tensors_in
+from attnbench.targets.backend import attention_backend, first_step
 from attnbench.targets.build import build
 from attnbench.targets.engines import engine_of
 from attnbench.targets.fake import fake_tensors
@@ -42,6 +43,18 @@ def _measure(case: Case, options: Options, readings: Mapping[str, Any]) -> Itera
     wanted = _with_prediction(chosen(options.metrics))
     yield _not_measured(wanted)
     uncountable = yield from _without_data(case, wanted, options)
+    with attention_backend(case.backend):
+        yield from _with_memory(case, wanted, uncountable, options, readings)
+
+
+def _with_memory(
+    case: Case,
+    wanted: Sequence[Declared],
+    uncountable: Sequence[Declared],
+    options: Options,
+    readings: Mapping[str, Any],
+) -> Iterator[Finding]:
+    """What depends on the kernels that run: the predicted memory, then all that is measured on the device."""
     yield from _predicted(case, wanted, options)
     live = [each for each in wanted if each.live]
     if live or uncountable:
@@ -133,7 +146,7 @@ def _ready(case: Case) -> Subject:
         torch.cuda.set_device(int(case.device.partition(":")[2] or 0))  # what follows speaks of the current device
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = case.dtype == "tf32"
     subject = build(case, case.device)
-    for tensor in tensors_in(subject.step()):
+    for tensor in tensors_in(first_step(subject)):
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise IncorrectError("its output holds NaN or infinity: the time of such a step says nothing")
     subject.synchronize()

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from attnbench.core.case import DTYPES, ENGINES, MODES, Case, Scalar
+from attnbench.core.case import BACKENDS, DTYPES, ENGINES, MODES, Case, Scalar
 from attnbench.core.errors import UsageError
 from attnbench.core.registry import did_you_mean
 from attnbench.core.spec import Spec
@@ -34,6 +34,7 @@ class Sweep:
     dtype: Sequence[str] = ("fp32",)
     mode: Sequence[str] = ("fwd",)
     engine: Sequence[str] = ("eager",)
+    backend: Sequence[str] = ()
     layout: str = "auto"
     device: str = "auto"
     settings: Sequence[str] = ()
@@ -74,7 +75,7 @@ class Sweep:
         shared = Case("", layout=_one_of("--layout", self.layout, LAYOUT_NAMES), device=_device(self.device),
                       params=_settings(self.settings), seed=self.seed)  # fmt: skip
         cases = [
-            shared.with_(batch_size=batch, dtype=dtype, mode=mode, engine=engine, **size, **target)
+            shared.with_(batch_size=batch, dtype=dtype, mode=mode, engine=engine, backend=backend, **size, **target)
             for batch, dtype, mode, engine in product(
                 [_positive("--batch-size", text) for text in self.batch_size],
                 [_dtype(text) for text in self.dtype],
@@ -82,8 +83,15 @@ class Sweep:
                 [_one_of("--engine", text, ENGINES) for text in self.engine],
             )
             for size, target in [*self._module_cells(), *self._network_cells()]
+            for backend in self._backends()
         ]
         return list(dict.fromkeys(cases))
+
+    def _backends(self) -> list[str | None]:
+        """Kernels of attention as typed; `auto` is torch's own choice."""
+        known = ("auto", *BACKENDS)
+        named = [_one_of("--backend", text, known) for text in self.backend or ("auto",)]
+        return [None if name == "auto" else name for name in named]
 
     def _contradictions(self) -> None:
         if not self.modules and not self.networks:

@@ -8,7 +8,7 @@ import pytest
 
 from attnbench.core.case import Case
 from attnbench.core.errors import UsageError
-from attnbench.core.record import Record
+from attnbench.core.record import SECTIONS, Record
 from attnbench.core.spec import Spec
 from attnbench.core.store import Store, load
 from attnbench.engine.channels import InlineChannel, WorkerChannel, WorkerDied
@@ -136,7 +136,7 @@ def test_every_field_is_measured_or_a_note_says_why_not() -> None:
             data = record.to_dict()
             text = " ".join(note.text for note in record.notes if note.kind == "not_measured")
             said = set(re.findall(r"[a-z_]+\.[a-z0-9_]+|[a-z_]+", text))
-            for section in ("static", "latency", "throughput", "memory", "energy", "roofline"):
+            for section in SECTIONS:
                 unsaid = {n for n, value in data[section].items() if value is None and section not in said}
                 assert {f"{section}.{name}" for name in unsaid} <= said
 
