@@ -6,6 +6,7 @@ import torch
 from module_numerics import Weights
 from torch import Tensor, nn
 
+
 def share(scores: Tensor) -> Tensor:
     """exp(s_j) / sum_j exp(s_j) of one vector, spelled out."""
     exponentials = [torch.exp(each) for each in scores]
