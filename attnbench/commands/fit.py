@@ -34,6 +34,7 @@ def fit(
     dtype: opt.Dtype = None,
     device: opt.Device = "auto",
     mode: opt.Mode = None,
+    backend: opt.Backend = None,
     layout: opt.Layout = "auto",
     set_: opt.Set = None,
     timeout: Annotated[float, typer.Option(help="Seconds of silence after which a size cannot be predicted.")] = 60.0,
@@ -55,8 +56,8 @@ def fit(
         modules=[*modules, *opt.listed(module)], networks=[*networks, *opt.listed(network)], attn=opt.listed(attn),
         res=opt.listed(res), img_size=opt.listed(img_size), seq_len=opt.listed(seq_len),
         batch_size=opt.listed(batch_size) or ["1"], dim=opt.listed(dim), heads=opt.listed(heads),
-        dtype=opt.listed(dtype) or ["fp32"], mode=opt.listed(mode) or ["fwd"], layout=layout, device=device,
-        settings=set_ or [],
+        dtype=opt.listed(dtype) or ["fp32"], mode=opt.listed(mode) or ["fwd"], backend=opt.listed(backend),
+        layout=layout, device=device, settings=set_ or [],
     )  # fmt: skip
     questions = _questions(sweep, batch_given=bool(batch_size))
     limit = None if memory is None else most_memory(parse_bytes(memory))

@@ -57,7 +57,7 @@ def operators_of(run: Callable[[], Any]) -> Counter[str]:
     This is torch's profiler of before Kineto: it hears the dispatcher alone, also of what is composed of other
     operators or called by compiled code, and loads nothing of CUDA's into the process.
     """
-    with profiler_legacy.profile() as heard:
+    with profiler_legacy.profile() as heard:  # type: ignore[no-untyped-call]
         run()
     names = (event.name.removeprefix("aten::") for event in heard.function_events)
     return Counter(name for name in names if name in KERNELS)

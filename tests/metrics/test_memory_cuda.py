@@ -9,9 +9,11 @@ from memory_cases import MODULE_MODES
 from metrics_subjects import subject_of, values
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention as imported_attention
 
 from attnbench.core.case import Case
+from attnbench.core.errors import UnsupportedError
 from attnbench.core.record import Note
 from attnbench.metrics.footprint.attention_kernels import as_on_cuda, kernel_on_cuda
 from attnbench.metrics.footprint.calls import described
@@ -60,6 +62,23 @@ def test_grouped_heads_are_for_flash_alone() -> None:
 def test_a_kernel_that_is_switched_off_is_not_chosen() -> None:
     with torch.nn.attention.sdpa_kernel([torch.nn.attention.SDPBackend.MATH]):
         assert kernel_on_cuda(heads(), heads(), heads()) == "math"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "dtype", "kernel"),
+    [("FLASH_ATTENTION", torch.bfloat16, "flash"), ("EFFICIENT_ATTENTION", torch.bfloat16, "efficient"),
+     ("EFFICIENT_ATTENTION", torch.float32, "efficient"), ("CUDNN_ATTENTION", torch.bfloat16, "cudnn"),
+     ("MATH", torch.bfloat16, "math")],
+)  # fmt: skip
+def test_a_kernel_that_alone_is_allowed_is_chosen(allowed: str, dtype: torch.dtype, kernel: str) -> None:
+    with sdpa_kernel(getattr(SDPBackend, allowed)):
+        assert kernel_on_cuda(*[heads(dtype=dtype)] * 3) == kernel
+
+
+@pytest.mark.parametrize("allowed", ["FLASH_ATTENTION", "CUDNN_ATTENTION"])
+def test_a_kernel_that_alone_is_allowed_and_does_not_fit_is_no_other(allowed: str) -> None:
+    with sdpa_kernel(getattr(SDPBackend, allowed)), pytest.raises(UnsupportedError, match="takes these inputs"):
+        kernel_on_cuda(*[heads(dtype=torch.float32)] * 3)
 
 
 def attends(attention: Callable[..., Tensor], dtype: torch.dtype, **settings: Any) -> tuple[set[str], Tensor]:

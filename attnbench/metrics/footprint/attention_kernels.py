@@ -14,9 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from attnbench.core.errors import UnsupportedError
+
 __all__ = ["Kernel", "as_on_cuda", "kernel_on_cuda"]
 
-Kernel = Literal["flash", "efficient", "math"]
+Kernel = Literal["flash", "efficient", "math", "cudnn"]
 
 _HALF = (torch.float16, torch.bfloat16)
 _MOST_HEAD_DIM = 256
@@ -27,10 +29,14 @@ def kernel_on_cuda(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | Non
     """The kernel that torch chooses on a device of compute capability 8.0 or later.
 
     Flash takes fp16 and bf16 without a mask, up to 256 channels a head; the memory-efficient kernel takes masks and
-    fp32 too, but no grouped heads; math takes the rest. Kernels that the user switched off are passed over.
+    fp32 too, but no grouped heads; math takes the rest. Kernels that the user switched off are passed over; cuDNN's,
+    which takes what flash takes, is chosen only where math is off.
+
+    Raises:
+        UnsupportedError: none of those that are switched on takes these inputs.
     """
     if any(each.dim() != 4 for each in (query, key, value)) or query.dtype not in (*_HALF, torch.float32):
-        return "math"
+        return _last_resort(cudnn=False)
     alike = query.shape[-1] == key.shape[-1] == value.shape[-1]
     flash = query.dtype in _HALF and mask is None and alike and query.shape[-1] <= _MOST_HEAD_DIM
     if flash and torch.backends.cuda.flash_sdp_enabled():  # type: ignore[no-untyped-call]
@@ -40,7 +46,15 @@ def kernel_on_cuda(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | Non
     aligned = query.shape[-1] % step == 0 and value.shape[-1] % step == 0
     efficient = aligned and not grouped and query.shape[:2] == key.shape[:2] == value.shape[:2]
     switched_on = torch.backends.cuda.mem_efficient_sdp_enabled()  # type: ignore[no-untyped-call]
-    return "efficient" if efficient and switched_on else "math"
+    return "efficient" if efficient and switched_on else _last_resort(cudnn=flash)
+
+
+def _last_resort(*, cudnn: bool) -> Kernel:
+    if torch.backends.cuda.math_sdp_enabled():  # type: ignore[no-untyped-call]
+        return "math"
+    if cudnn and torch.backends.cuda.cudnn_sdp_enabled():  # type: ignore[no-untyped-call]
+        return "cudnn"
+    raise UnsupportedError("no kernel of scaled_dot_product_attention that is switched on takes these inputs")
 
 
 def _attention(seen: set[Kernel], query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
@@ -51,7 +65,7 @@ def _attention(seen: set[Kernel], query: Tensor, key: Tensor, value: Tensor, att
     seen.add(kernel)
     ops, operands = torch.ops.aten, (query, key, value)
     output: Tensor
-    if kernel == "flash":
+    if kernel in ("flash", "cudnn"):  # both give the output and one number for each row of scores
         scale = query.shape[-1] ** -0.5 if scale is None else scale
         padded = (_to_multiple(each, 8) for each in operands)
         output, *_ = ops._scaled_dot_product_flash_attention(*padded, dropout_p, is_causal, False, scale=scale)

@@ -27,6 +27,7 @@ _NOT_HERE = ("predicted for a CUDA device that is not here: compute capability 8
              "on the device itself attnbench asks torch")  # fmt: skip
 _ABSENT = (8, 0)
 _CUDNN = "the predicted peak may be too low: cuDNN takes a workspace for convolutions that only the device tells"
+_CUDNN_ATTENTION = "the predicted peak may be too low: what cuDNN's attention takes for itself is not known"
 _RECURRENT = ("the predicted peak of a recurrent layer may be off by a tenth, since its steps reuse memory otherwise "
               "while they are watched, and with a backward far too low, since its workspace is not known")  # fmt: skip
 
@@ -150,6 +151,8 @@ def _cuda_doubts(live: LiveBytes, kernels: set[Kernel], absent: bool) -> Iterato
     if absent:
         by = f" and attention by the {_list(set(kernels))} kernel" if kernels else ""
         yield Note("assumed", _NOT_HERE.format(attention=by))
+    if "cudnn" in kernels:
+        yield Note("scratch", _CUDNN_ATTENTION)
     if any("convolution" in call.name for call in live.calls):
         yield Note("scratch", _CUDNN)
 
