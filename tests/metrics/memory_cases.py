@@ -19,11 +19,14 @@ __all__ = ["LAYERS", "MODULES", "MODULE_MODES", "Layer", "has_weights", "layer_s
            "with_optimizer"]  # fmt: skip
 
 MODULES = [spec.name for spec in catalogue() if spec.kind == "module"]
-# A backward alone is the step of forward and backward: two modules stand for all. One module has nothing to train.
+_WITHOUT_WEIGHTS = {spec.name for spec in catalogue() if spec.params.text == "0"}
+_WITHOUT_BACKWARD = {"flex"}  # on the CPU, where torch has none for it
+# A backward alone is the step of forward and backward: two modules stand for all.
 MODULE_MODES = [
-    *((name, mode) for name in MODULES for mode in ("fwd", "fwd_bwd")),
+    *((name, "fwd") for name in MODULES),
+    *((name, "fwd_bwd") for name in MODULES if name not in _WITHOUT_BACKWARD),
     *((name, "bwd") for name in ("self_attn", "sdpa")),
-    *((name, "train") for name in MODULES if name != "scaled_dot_product"),
+    *((name, "train") for name in MODULES if name not in _WITHOUT_WEIGHTS | _WITHOUT_BACKWARD),
 ]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
