@@ -3,12 +3,18 @@
 import torch.nn.functional as F
 from torch import Tensor, nn, zeros
 
+from attnbench.modules._choices import one_of
+from attnbench.modules._masks import hide_later
 from attnbench.modules._widths import head_dim, reduced
 from attnbench.modules.spec import attention
 
 __all__ = [
     "AdditiveAttention",
+    "GroupedQueryAttention",
     "MultiHeadAttention",
+    "MultiHeadSelfAttention",
+    "MultiQueryAttention",
+    "NonLocal2d",
     "PseudoLinearAttention",
     "ScaledDotProduct",
     "SdpaAttention",
@@ -55,6 +61,45 @@ class SelfAttention2d(nn.Module):
         attended = (value @ weights.transpose(1, 2)).reshape(x.shape)  # (B, C, N) -> (B, C, H, W)
         y = self.gamma * attended + x
         return (y, weights) if self.return_attention else y
+
+
+@attention(
+    name="mhsa",
+    aliases=("vit",),
+    layout="bnc",
+    complexity="N^2",
+    memory="N^2",
+    params="4*C**2 + (3*C if qkv_bias else 0) + C",
+    macs="B*(4*N*C**2 + 2*N**2*C)",
+    paper="Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762; as in ViT: Dosovitskiy et al. 2020",
+    computes="softmax",
+    causal="flag",
+)
+class MultiHeadSelfAttention(nn.Module):
+    """Multi-head self-attention of transformers, written out: one layer for q, k and v, and a matrix that is held.
+
+    (q, k, v) = split(W_qkv x), y = W_o concat_h(softmax(q k^T / sqrt(d)) v), d = dim / heads.
+    (B, N, C) -> (B, N, C). The same function as `sdpa`, and the same weights by the same names; here each step is
+    eager and the heads * N^2 weights lie in memory.
+
+    Hyper-parameters: `qkv_bias`; `causal` masks the keys after the query, whose products are computed all the same.
+    """
+
+    def __init__(self, dim: int, heads: int, qkv_bias: bool = True, causal: bool = False) -> None:
+        super().__init__()
+        self.heads, self.head_dim, self.causal = heads, head_dim(dim, heads), causal
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # (B, N, 3C) -> (B, N, 3, heads, d) -> (3, B, heads, N, d)
+        query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4)
+        scores = (query * self.head_dim**-0.5) @ key.transpose(-2, -1)  # (B, heads, N, N)
+        if self.causal:
+            scores = hide_later(scores)
+        attended = scores.softmax(dim=-1) @ value  # (B, heads, N, d)
+        y: Tensor = self.out(attended.transpose(1, 2).flatten(2))  # (B, N, C)
+        return y
 
 
 @attention(
@@ -252,3 +297,138 @@ class PseudoLinearAttention(nn.Module):
         attended = self.out(scores.softmax(dim=-1) @ self.value(tokens))  # (B, N, C)
         y: Tensor = attended.transpose(1, 2).reshape(x.shape) + x  # (B, C, H, W)
         return y
+
+
+@attention(
+    name="nonlocal",
+    aliases=("nl",),
+    layout="bchw",
+    complexity="N^2",
+    memory="N^2",
+    where={
+        "d": "inter_channels or max(C // 2, 1)",
+        "keys": "max(H // 2, 1) * max(W // 2, 1) if sub_sample else N",
+    },
+    params="3*(C*d + d) + d*C + (2*C if bn else C)",
+    macs="B*(4*N*C*d + 2*N*keys*d)",
+    paper="Wang et al. 2017, Non-local Neural Networks, arXiv:1711.07971",
+    computes="softmax",
+)
+class NonLocal2d(nn.Module):
+    """Non-local block over the positions of a feature map, as a residual.
+
+    q, k, v (the paper's theta, phi, g) = 1x1 convolutions to d channels, y = W(f(q, k) v) + x. In the mode
+    `embedded_gaussian` f is softmax_j(q_i . k_j), unscaled; in `dot_product` it is q_i . k_j over the number of keys.
+    (B, C, H, W) -> (B, C, H, W). With `bn` a normalisation follows W, which has then no bias; the last of them starts at
+    zero.
+
+    Hyper-parameters: `inter_channels` d (dim / 2); `sub_sample`, which takes the largest of each 2x2 keys and values
+    (a last odd row or column is left out) and so a quarter of the products; `mode`; `bn`.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        inter_channels: int | None = None,
+        sub_sample: bool = False,
+        mode: str = "embedded_gaussian",
+        bn: bool = True,
+    ) -> None:
+        super().__init__()
+        self.mode, self.sub_sample = one_of("mode", mode, "embedded_gaussian", "dot_product"), sub_sample
+        inter = inter_channels or max(dim // 2, 1)
+        self.query = nn.Conv2d(dim, inter, 1)
+        self.key = nn.Conv2d(dim, inter, 1)
+        self.value = nn.Conv2d(dim, inter, 1)
+        self.out = nn.Conv2d(inter, dim, 1, bias=not bn)
+        self.norm = nn.BatchNorm2d(dim) if bn else nn.Identity()
+        for parameter in (self.norm if bn else self.out).parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query = self.query(x).flatten(2).transpose(1, 2)  # (B, N, d)
+        key = self._pooled(self.key(x)).flatten(2)  # (B, d, keys)
+        value = self._pooled(self.value(x)).flatten(2).transpose(1, 2)  # (B, keys, d)
+        scores = query @ key  # (B, N, keys)
+        weights = scores.softmax(dim=-1) if self.mode == "embedded_gaussian" else scores / scores.shape[-1]
+        attended = (weights @ value).transpose(1, 2).unflatten(2, x.shape[2:])  # (B, N, d) -> (B, d, H, W)
+        y: Tensor = self.norm(self.out(attended)) + x
+        return y
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        # A map of one row or column is pooled along its other side alone.
+        sides = min(2, x.shape[2]), min(2, x.shape[3])
+        return F.max_pool2d(x, sides) if self.sub_sample else x
+
+
+@attention(
+    name="gqa",
+    aliases=("grouped_query",),
+    layout="bnc",
+    complexity="N^2",
+    memory="N^2",
+    where={"kv_heads": "kv_heads or (1 if heads % 4 else heads // 4)"},
+    params="2*C**2 + 2*C*(C // heads)*kv_heads",
+    macs="B*(2*N*C**2 + 2*N*C*(C // heads)*kv_heads + 2*N**2*C)",
+    paper="Ainslie et al. 2023, GQA: Training Generalized Multi-Query Transformer Models, arXiv:2305.13245",
+    computes="softmax",
+    causal="flag",
+)
+class GroupedQueryAttention(nn.Module):
+    """Multi-head attention whose query heads share key and value heads by groups, without positions and biases.
+
+    y = W_o concat_h(softmax(q_h k_g^T / sqrt(d)) v_g), where head h belongs to the group g = h // (heads / kv_heads).
+    (B, N, C) -> (B, N, C). Fewer keys and values save parameters and a decoder's cache; the N^2 products stay. Eager:
+    the heads * N^2 weights are held, the keys and values are not repeated.
+
+    Hyper-parameters: `kv_heads`, as many as divide `heads` (one for every four, or one in all where four do not divide
+    them); `causal` masks the keys after the query, whose products are computed all the same.
+    """
+
+    def __init__(self, dim: int, heads: int, kv_heads: int | None = None, causal: bool = False) -> None:
+        super().__init__()
+        self.head_dim, self.causal = head_dim(dim, heads), causal
+        self.kv_heads = (1 if heads % 4 else heads // 4) if kv_heads is None else kv_heads
+        if self.kv_heads < 1 or heads % self.kv_heads:
+            raise ValueError(f"heads={heads} is not divisible by the number of key and value heads, {kv_heads}")
+        self.groups = heads // self.kv_heads  # query heads to a key head
+        self.query = nn.Linear(dim, dim, bias=False)
+        self.key = nn.Linear(dim, self.kv_heads * self.head_dim, bias=False)
+        self.value = nn.Linear(dim, self.kv_heads * self.head_dim, bias=False)
+        self.out = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # (B, N, C) -> (B, kv_heads, groups, N, d), then the queries of a group are rows of one product
+        query = self.query(x).unflatten(-1, (self.kv_heads, self.groups, -1)).permute(0, 2, 3, 1, 4).flatten(2, 3)
+        key = self.key(x).unflatten(-1, (self.kv_heads, -1)).permute(0, 2, 3, 1)  # (B, kv_heads, d, N)
+        value = self.value(x).unflatten(-1, (self.kv_heads, -1)).transpose(1, 2)  # (B, kv_heads, N, d)
+        scores = (query * self.head_dim**-0.5) @ key  # (B, kv_heads, groups * N, N)
+        if self.causal:
+            scores = hide_later(scores.unflatten(2, (self.groups, -1))).flatten(2, 3)
+        attended = (scores.softmax(dim=-1) @ value).unflatten(2, (self.groups, -1))  # (B, kv_heads, groups, N, d)
+        y: Tensor = self.out(attended.permute(0, 3, 1, 2, 4).flatten(2))  # (B, N, C)
+        return y
+
+
+@attention(
+    name="mqa",
+    aliases=("multi_query",),
+    layout="bnc",
+    complexity="N^2",
+    memory="N^2",
+    params="2*C**2 + 2*C*(C // heads)",
+    macs="B*(2*N*C**2 + 2*N*C*(C // heads) + 2*N**2*C)",
+    paper="Shazeer 2019, Fast Transformer Decoding: One Write-Head is All You Need, arXiv:1911.02150",
+    computes="softmax",
+    causal="flag",
+)
+class MultiQueryAttention(GroupedQueryAttention):
+    """Multi-head attention whose query heads all share one head of keys and values: `gqa` with one group.
+
+    y = W_o concat_h(softmax(q_h k^T / sqrt(d)) v), d = dim / heads. (B, N, C) -> (B, N, C).
+
+    Hyper-parameters: `causal` masks the keys after the query, whose products are computed all the same.
+    """
+
+    def __init__(self, dim: int, heads: int, causal: bool = False) -> None:
+        super().__init__(dim, heads, kv_heads=1, causal=causal)

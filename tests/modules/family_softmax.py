@@ -15,6 +15,15 @@ Shape = tuple[int, int, int, int, int]  # B, C, heads, H, W
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "self_attn": [{"key_ratio": 4}, {"key_ratio": 3}],
     "sdpa": [{"qkv_bias": False}, {"causal": True}],
+    "mhsa": [{"qkv_bias": False}, {"causal": True}],
+    "nonlocal": [
+        {"inter_channels": 24},
+        {"sub_sample": True},
+        {"mode": "dot_product", "bn": False},
+        {"inter_channels": 5, "sub_sample": True, "bn": False},
+    ],
+    "gqa": [{"kv_heads": 1, "causal": True}],
+    "mqa": [{"causal": True}],
     "mha": [{"d_k": 8}, {"d_v": 24}, {"d_k": 5, "d_v": 7, "bias": False}, {"d_o": 40}, {"d_o": 40, "bias": False}],
     "additive_attn": [{"hidden_dim": 24}],
     "pseudo_linear_attn": [{"key_ratio": 2}, {"key_ratio": 5}],
@@ -28,6 +37,17 @@ BY_HAND: list[tuple[str, dict[str, Any], Shape, int]] = [
     ("sdpa", {}, (1, 64, 4, 32, 32), 16_777_216 + 2 * 67_108_864),
     # the fused kernel may skip, the dense product is what is counted
     ("sdpa", {"causal": True}, (1, 64, 4, 32, 32), 150_994_944),
+    ("mhsa", {"causal": True}, (1, 64, 4, 32, 32), 16_777_216 + 2 * 67_108_864),
+    # N = 35, d = 32: q, k, v and out 35*64*32 = 71,680 each; twice 35*35*32 = 39,200
+    ("nonlocal", {}, (1, 64, 1, 5, 7), 4 * 71_680 + 2 * 39_200),
+    # keys are 2 x 3 after pooling: twice 35*6*32 = 6,720; batch 2
+    ("nonlocal", {"sub_sample": True}, (2, 64, 1, 5, 7), 2 * (4 * 71_680 + 2 * 6_720)),
+    # one row is pooled along its other side alone: 13 x 6 pairs of 34 channels
+    ("nonlocal", {"sub_sample": True}, (1, 68, 1, 1, 13), 4 * 13 * 68 * 34 + 2 * 13 * 6 * 34),
+    # N = 16, d = 8, 2 of 8 heads: q, out 16*64*64 = 65,536 each; k, v 16*64*16 = 16,384 each; twice 256*64
+    ("gqa", {}, (1, 64, 8, 4, 4), 2 * 65_536 + 2 * 16_384 + 2 * 16_384),
+    # one of 4 heads, d = 16: as above
+    ("mqa", {}, (1, 64, 4, 4, 4), 2 * 65_536 + 2 * 16_384 + 2 * 16_384),
     ("mha", {}, (1, 64, 4, 32, 32), 150_994_944),
     # N = 16, 4 heads: q, k 16*64*32 = 32,768 each; v, out 16*64*96 = 98,304 each; 256*32 and 256*96; batch 2
     ("mha", {"d_k": 8, "d_v": 24}, (2, 64, 4, 4, 4), 2 * (2 * 32_768 + 2 * 98_304 + 8_192 + 24_576)),
@@ -134,3 +154,97 @@ def _() -> Comparison:
         return oracles.proj_softmax(weights, x).reshape(2, 64, 7, 5).transpose(2, 3)
 
     return Comparison(filled(softmax.PseudoLinearAttention(64)), swapped, (MAP,))
+
+
+for heads, causal, bias in ((4, False, True), (8, True, True), (1, True, False)):
+
+    @reference("mhsa", f"timm Attention, heads={heads}, causal={causal}, qkv_bias={bias}", "timm")
+    def _(heads: int = heads, causal: bool = causal, bias: bool = bias) -> Comparison:
+        module = filled(softmax.MultiHeadSelfAttention(64, heads, qkv_bias=bias, causal=causal))
+        return Comparison(module, partial(oracles.timm_attention, heads=heads, causal=causal), (TOKENS,))
+
+
+@reference("mhsa", "torch MultiheadAttention, causal, one sequence of odd length")
+def _() -> Comparison:
+    oracle = partial(oracles.torch_qkv, heads=4, causal=True)
+    return Comparison(filled(softmax.MultiHeadSelfAttention(64, 4, causal=True)), oracle, (noise(1, 17, 64),))
+
+
+@control("mhsa", "no mask")
+def _() -> Comparison:
+    oracle = partial(oracles.torch_qkv, heads=4)
+    return Comparison(filled(softmax.MultiHeadSelfAttention(64, 4, causal=True)), oracle, (TOKENS,))
+
+
+@control("mhsa", "the heads of another number")
+def _() -> Comparison:
+    oracle = partial(oracles.torch_qkv, heads=2)
+    return Comparison(filled(softmax.MultiHeadSelfAttention(64, 4)), oracle, (TOKENS,))
+
+
+for mode, bn in (("embedded_gaussian", False), ("dot_product", True)):
+
+    @reference("nonlocal", f"own oracle: loop over the positions, mode={mode}, bn={bn}")
+    def _(mode: str = mode, bn: bool = bn) -> Comparison:
+        module = filled(softmax.NonLocal2d(16, mode=mode, bn=bn))
+        return Comparison(module, partial(oracles.nonlocal_by_loops, mode=mode), (noise(2, 16, 5, 3),))
+
+
+for mode, sub_sample, bn in (
+    ("embedded_gaussian", False, True),
+    ("embedded_gaussian", True, True),
+    ("dot_product", True, False),
+):
+
+    @reference("nonlocal", f"mmcv NonLocal2d, mode={mode}, sub_sample={sub_sample}, bn={bn}", "mmcv")
+    def _(mode: str = mode, sub_sample: bool = sub_sample, bn: bool = bn) -> Comparison:
+        module = filled(softmax.NonLocal2d(16, sub_sample=sub_sample, mode=mode, bn=bn)).eval()
+        oracle = partial(oracles.mmcv_nonlocal, mode=mode, sub_sample=sub_sample, bn=bn)
+        return Comparison(module, oracle, (noise(2, 16, 5, 7),))
+
+
+@control("nonlocal", "scaled")
+def _() -> Comparison:
+    oracle = partial(oracles.nonlocal_by_loops, mode="embedded_gaussian", scaled=True)
+    return Comparison(filled(softmax.NonLocal2d(16, bn=False)), oracle, (noise(2, 16, 5, 3),))
+
+
+for heads, kv_heads, causal in ((8, 2, False), (8, 2, True), (4, 4, False), (6, 3, True)):
+
+    @reference("gqa", f"transformers LlamaAttention, {kv_heads} of {heads} heads, causal={causal}", "transformers")
+    def _(heads: int = heads, kv_heads: int = kv_heads, causal: bool = causal) -> Comparison:
+        module = filled(softmax.GroupedQueryAttention(48, heads, kv_heads, causal))
+        oracle = partial(oracles.llama, heads=heads, kv_heads=kv_heads, causal=causal)
+        return Comparison(module, oracle, (noise(2, 13, 48),))
+
+
+@reference("gqa", "own oracle: head by head")
+def _() -> Comparison:
+    module = filled(softmax.GroupedQueryAttention(48, 6, 2))
+    return Comparison(module, partial(oracles.grouped, heads=6, kv_heads=2), (noise(1, 11, 48),))
+
+
+@control("gqa", "the key heads take turns")
+def _() -> Comparison:
+    module = filled(softmax.GroupedQueryAttention(64, 8))
+    return Comparison(module, partial(oracles.grouped, heads=8, kv_heads=2, tiled=True), (TOKENS,))
+
+
+@control("gqa", "rotated by positions", "transformers")
+def _() -> Comparison:
+    module = filled(softmax.GroupedQueryAttention(64, 8))
+    return Comparison(module, partial(oracles.llama, heads=8, kv_heads=2, turn=True), (TOKENS,))
+
+
+for causal in (False, True):
+
+    @reference("mqa", f"transformers LlamaAttention with one key head, causal={causal}", "transformers")
+    def _(causal: bool = causal) -> Comparison:
+        oracle = partial(oracles.llama, heads=4, kv_heads=1, causal=causal)
+        return Comparison(filled(softmax.MultiQueryAttention(64, 4, causal)), oracle, (noise(1, 15, 64),))
+
+
+@reference("mqa", "own oracle: head by head")
+def _() -> Comparison:
+    oracle = partial(oracles.grouped, heads=4, kv_heads=1)
+    return Comparison(filled(softmax.MultiQueryAttention(64, 4)), oracle, (TOKENS,))

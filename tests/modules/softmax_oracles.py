@@ -1,8 +1,10 @@
 """The quadratic attentions written differently, for float64: loops over positions, pairs and heads; dense masks."""
 
+import importlib
 from collections.abc import Mapping
 
 import torch
+from comparisons import weighted
 from module_numerics import Weights
 from torch import Tensor, nn
 
@@ -133,3 +135,80 @@ def proj_softmax(weights: Weights, x: Tensor, key_ratio: int = 8) -> Tensor:
         attended = project("out", torch.stack([value.T.mv(p) for p in probabilities]))
         y.append(image + attended.T.reshape(image.shape))
     return torch.stack(y)
+
+
+def timm_attention(weights: Weights, x: Tensor, heads: int, causal: bool = False) -> Tensor:
+    """timm's own module has `proj` for `out`."""
+    attention = importlib.import_module("timm.layers").Attention
+    named = {name.replace("out.", "proj."): weight for name, weight in weights.items()}
+    published = attention(x.shape[-1], heads, qkv_bias="qkv.bias" in weights)
+    return weighted(published, named, x, is_causal=causal)
+
+
+def llama(weights: Weights, x: Tensor, heads: int, kv_heads: int, causal: bool = False, turn: bool = False) -> Tensor:
+    """The attention of LLaMA with its rotation switched off (an angle of zero), unless `turn`, which is a mistake."""
+    published = importlib.import_module("transformers.models.llama.modeling_llama")
+    config = published.LlamaConfig(
+        hidden_size=x.shape[-1], num_attention_heads=heads, num_key_value_heads=kv_heads, attn_implementation="sdpa"
+    )
+    names = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "o_proj"}
+    named = {f"{names[name.removesuffix('.weight')]}.weight": weight for name, weight in weights.items()}
+    angle = torch.arange(x.shape[1])[None, :, None] * torch.ones(x.shape[-1] // heads) * turn
+    mask = additive_mask(x.shape[1]) if causal else torch.zeros(x.shape[1], x.shape[1], dtype=x.dtype)
+    return weighted(published.LlamaAttention(config, 0), named, x, (angle.cos(), angle.sin()), mask)
+
+
+def additive_mask(tokens: int) -> Tensor:
+    """(N, N), minus infinity where the key comes later, entry by entry."""
+    rows = [[0.0 if j <= i else float("-inf") for j in range(tokens)] for i in range(tokens)]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def grouped(weights: Weights, x: Tensor, heads: int, kv_heads: int, tiled: bool = False) -> Tensor:
+    """Head by head, each with the keys of its group; `tiled` takes turns instead, which is a mistake."""
+    width = x.shape[-1] // heads
+    y = torch.zeros_like(x)
+    for head in range(heads):
+        group = head % kv_heads if tiled else head * kv_heads // heads
+        own, shared = slice(head * width, (head + 1) * width), slice(group * width, (group + 1) * width)
+        query, key, value = (
+            torch.einsum("oc,bnc->bno", weights[f"{name}.weight"][rows], x)
+            for name, rows in (("query", own), ("key", shared), ("value", shared))
+        )
+        scores = torch.einsum("bid,bjd->bij", query, key) / width**0.5
+        attended = torch.einsum("bij,bjd->bid", scores.exp() / scores.exp().sum(-1, keepdim=True), value)
+        y = y + torch.einsum("bid,cd->bic", attended, weights["out.weight"][:, own])
+    return y
+
+
+def nonlocal_by_loops(weights: Weights, x: Tensor, mode: str, scaled: bool = False) -> Tensor:
+    """Position by position, with the statistics of the batch where there is a normalisation."""
+    w = {name: weight.flatten(1) if weight.dim() == 4 else weight for name, weight in weights.items()}
+    rows = []
+    for image in x:
+        places = [image[:, i, j] for i, j in pixels(image)]
+        query, key, value = (
+            torch.stack([w[f"{name}.weight"].mv(place) + w[f"{name}.bias"] for place in places])
+            for name in ("query", "key", "value")
+        )
+        scores = [key.mv(q) / (len(q) ** 0.5 if scaled else 1) for q in query]
+        weighing = [share(row) if mode == "embedded_gaussian" else row / len(row) for row in scores]
+        rows.append(torch.stack([w["out.weight"].mv(value.T.mv(each)) for each in weighing]))
+    y = torch.stack(rows)  # (B, N, C)
+    if "norm.weight" in w:
+        centred = y - y.mean((0, 1))
+        y = centred / (centred.square().mean((0, 1)) + 1e-5).sqrt() * w["norm.weight"] + w["norm.bias"]
+    else:
+        y = y + w["out.bias"]
+    return x + y.transpose(1, 2).reshape(x.shape)
+
+
+def mmcv_nonlocal(weights: Weights, x: Tensor, mode: str, sub_sample: bool, bn: bool) -> Tensor:
+    block = importlib.import_module("mmcv.cnn").NonLocal2d(
+        x.shape[1], mode=mode, sub_sample=sub_sample, use_scale=False, norm_cfg={"type": "BN"} if bn else None
+    )
+    pooled = ".0" if sub_sample else ""
+    names = {"query": "theta.conv", "key": f"phi{pooled}.conv", "value": f"g{pooled}.conv", "out": "conv_out.conv"}
+    names["norm"] = "conv_out.bn"
+    named = {f"{names[n.partition('.')[0]]}.{n.partition('.')[2]}": weight for n, weight in weights.items()}
+    return weighted(block.eval(), named, x)

@@ -7,7 +7,11 @@ from torch import nn
 
 from attnbench.modules.softmax import (
     AdditiveAttention,
+    GroupedQueryAttention,
     MultiHeadAttention,
+    MultiHeadSelfAttention,
+    MultiQueryAttention,
+    NonLocal2d,
     PseudoLinearAttention,
     ScaledDotProduct,
     SdpaAttention,
@@ -38,7 +42,10 @@ def test_a_map_with_fewer_channels_than_the_key_ratio_is_refused(module: type[nn
         module(7)
 
 
-@pytest.mark.parametrize("module", [SdpaAttention, MultiHeadAttention])
+ALL_WITH_HEADS = [SdpaAttention, MultiHeadAttention, MultiHeadSelfAttention, GroupedQueryAttention, MultiQueryAttention]
+
+
+@pytest.mark.parametrize("module", ALL_WITH_HEADS)
 def test_heads_that_do_not_divide_the_width_are_refused(module: type[nn.Module]) -> None:
     with pytest.raises(ValueError, match="dim=64 is not divisible by the number of heads, 5"):
         module(64, 5)
@@ -55,3 +62,44 @@ def test_additive_attn_takes_one_step() -> None:
     step, keys = noise(2, 32), noise(2, 7, 20, seed=3)
     assert module(step, keys).shape == (2, 20)
     assert torch.equal(module(step, keys), module(step[:, None], keys)[:, 0])
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_mhsa_and_sdpa_are_one_function_of_the_same_weights(causal: bool) -> None:
+    written_out, fused = MultiHeadSelfAttention(64, 4, causal=causal), SdpaAttention(64, 4, causal=causal)
+    fused.load_state_dict(written_out.state_dict())
+    x = noise(2, 19, 64)
+    assert relative_error(written_out(x), fused(x)) < 1e-5
+
+
+@pytest.mark.parametrize("bn", [True, False])
+def test_nonlocal_starts_as_the_identity(bn: bool) -> None:
+    x = noise(*MAP)
+    assert torch.equal(NonLocal2d(64, bn=bn)(x), x)
+
+
+def test_nonlocal_refuses_a_mode_that_it_does_not_have() -> None:
+    with pytest.raises(ValueError, match="mode='gaussian' is none of embedded_gaussian, dot_product"):
+        NonLocal2d(64, mode="gaussian")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (2, 2)])
+def test_nonlocal_pools_small_maps(size: tuple[int, int]) -> None:
+    assert NonLocal2d(8, sub_sample=True).eval()(noise(1, 8, *size)).shape == (1, 8, *size)
+
+
+@pytest.mark.parametrize("kv_heads", [0, 3, 8])
+def test_key_heads_that_do_not_divide_the_heads_are_refused(kv_heads: int) -> None:
+    with pytest.raises(ValueError, match=f"heads=4 is not divisible by the number of key and value heads, {kv_heads}"):
+        GroupedQueryAttention(64, 4, kv_heads)
+
+
+@pytest.mark.parametrize(("heads", "kv_heads"), [(8, 2), (4, 1), (6, 1), (1, 1)])
+def test_four_query_heads_share_a_key_head(heads: int, kv_heads: int) -> None:
+    assert GroupedQueryAttention(48, heads).key.out_features == kv_heads * 48 // heads
+
+
+def test_mqa_is_gqa_with_one_key_head() -> None:
+    one, grouped = MultiQueryAttention(64, 4), GroupedQueryAttention(64, 4, kv_heads=1)
+    grouped.load_state_dict(one.state_dict())
+    assert torch.equal(one(noise(1, 9, 64)), grouped(noise(1, 9, 64)))
