@@ -1,6 +1,6 @@
-"""Widths that follow from the number of channels; what does not divide or vanishes is refused in one sentence."""
+"""Widths that follow from others: of heads, hidden layers, paddings; what does not fit is refused in one sentence."""
 
-__all__ = ["head_dim", "reduced"]
+__all__ = ["head_dim", "reduced", "same_padding"]
 
 
 def head_dim(dim: int, heads: int) -> int:
@@ -15,3 +15,10 @@ def reduced(dim: int, ratio: int, name: str) -> int:
     if dim < ratio:
         raise ValueError(f"dim={dim} is smaller than {name}={ratio}: no channel would be left")
     return dim // ratio
+
+
+def same_padding(kernel_size: int, name: str = "kernel_size") -> int:
+    """The padding that keeps the size; ValueError when the kernel is even and none does."""
+    if kernel_size % 2 == 0:
+        raise ValueError(f"{name}={kernel_size} is even: only an odd kernel keeps the map's size")
+    return kernel_size // 2

@@ -46,8 +46,9 @@ def sizes(shape: Shape) -> dict[str, Any]:
 
 
 def build(spec: Spec, shape: Shape, hyper: dict[str, Any]) -> nn.Module:
+    """In eval mode, as a forward is measured: a batch norm in train mode couples the batch, and refuses one value."""
     given = sizes(shape)
-    return class_of(spec)(**{name: given[name] for name in spec.required}, **hyper)
+    return class_of(spec)(**{name: given[name] for name in spec.required}, **hyper).eval()
 
 
 def inputs(spec: Spec, shape: Shape) -> list[Tensor]:
