@@ -35,6 +35,8 @@ def audit(
     module: opt.Module = None,
     network: opt.Network = None,
     attn: opt.Attn = None,
+    swap: opt.Swap = None,
+    at: opt.At = None,
     claim: Claim = None,
     strict: Strict = False,
     measure: Measure = False,
@@ -69,6 +71,7 @@ def audit(
     modules, networks = [*modules, *opt.listed(module)], [*networks, *opt.listed(network)]
     sweep = Sweep(
         modules=modules if modules or networks else _every_module(), networks=networks, attn=opt.listed(attn),
+        swap=opt.listed(swap), at=opt.listed(at),
         batch_size=opt.listed(batch_size) or ["1"], dim=opt.listed(dim), heads=opt.listed(heads),
         dtype=opt.listed(dtype) or ["fp32"], mode=opt.listed(mode) or ["fwd"], layout=layout, device=device,
         settings=set_ or [], seed=seed,
@@ -85,9 +88,9 @@ def audit(
 
 
 def _every_module() -> list[str]:
-    from attnbench.targets.catalogue import catalogue
+    from attnbench.targets.catalogue import offered
 
-    return [spec.name for spec in catalogue() if spec.kind == "module"]
+    return [spec.name for spec in offered() if spec.kind == "module"]
 
 
 def _audits(

@@ -30,9 +30,9 @@ def list_(
 ) -> None:
     """Modules and networks, what they claim, and their papers."""
     from attnbench.report.catalogue import as_json, chosen, table
-    from attnbench.targets.catalogue import catalogue
+    from attnbench.targets.catalogue import offered
 
-    specs = chosen(catalogue(), family, below_quadratic=linear)
+    specs = chosen(offered(), family, below_quadratic=linear)
     if json_:
         typer.echo(as_json(specs))
         return
@@ -93,7 +93,7 @@ def _way(by: str | None, depth: int | None) -> "Way | None":
 
 def _is_records(what: str) -> bool:
     """Whether the text names a file of records, and not a module in a Python file."""
-    if what.endswith(".py") or ".py:" in what or "+" in Path(what).name:
+    if what.endswith(".py") or ".py:" in what or set("+~") & set(Path(what).name[1:]):
         return False
     return what.endswith(".jsonl") or "/" in what or Path(what).is_file()
 
@@ -109,7 +109,7 @@ def _show_page(what: str, console: "Console") -> None:
     from attnbench.report.catalogue import page
     from attnbench.targets.catalogue import find
 
-    if ":" in what or what.endswith(".py") or "+" in what:
+    if ":" in what or what.endswith(".py") or set("+~") & set(what):
         raise UsageError(f"{what} has no page, only what is built in has: count it with --by op or --by module.")
     console.print(page(find(what), console.width))
 

@@ -24,6 +24,8 @@ def fit(
     module: opt.Module = None,
     network: opt.Network = None,
     attn: opt.Attn = None,
+    swap: opt.Swap = None,
+    at: opt.At = None,
     memory: Annotated[str | None, typer.Option(help="80GiB, 512MiB.  [default: what is free on the device]")] = None,
     res: Annotated[opt.Many, typer.Option(help="The largest batch on this map: 64 or 48x64.")] = None,
     img_size: Annotated[opt.Many, typer.Option(help="The largest batch of such images.")] = None,
@@ -54,6 +56,7 @@ def fit(
     modules, networks = opt.by_kind(opt.listed(target))
     sweep = Sweep(
         modules=[*modules, *opt.listed(module)], networks=[*networks, *opt.listed(network)], attn=opt.listed(attn),
+        swap=opt.listed(swap), at=opt.listed(at),
         res=opt.listed(res), img_size=opt.listed(img_size), seq_len=opt.listed(seq_len),
         batch_size=opt.listed(batch_size) or ["1"], dim=opt.listed(dim), heads=opt.listed(heads),
         dtype=opt.listed(dtype) or ["fp32"], mode=opt.listed(mode) or ["fwd"], backend=opt.listed(backend),

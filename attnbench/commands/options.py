@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 
 Many = list[str] | None
 
-Targets = Annotated[Many, Argument(metavar="TARGET...", help="self_attn, my_attn.py:MyAttn, vgg16, vgg16+se ...")]
+Targets = Annotated[Many, Argument(metavar="TARGET...", help="self_attn, my_attn.py:MyAttn, vgg16, vgg16+se, timm:resnet50 ...")]
 Module = Annotated[Many, Option("--module", "-m", help="self_attn, my_attn.py:MyAttn, package.mod:Class")]
-Network = Annotated[Many, Option("--network", "-n", help="vgg16, or vgg16+ATTENTION")]
-Attn = Annotated[Many, Option(help="Put this attention into the network.")]
+Network = Annotated[Many, Option("--network", "-n", help="vgg16, vgg16+ATTENTION (--attn), net~ATTENTION (--swap)")]
+Attn = Annotated[Many, Option(help="Put this attention behind the network's stages.")]
+Swap = Annotated[Many, Option(help="Put this attention in place of the network's own.")]
+At = Annotated[Many, Option(help="Where --attn or --swap goes: layer3,layer4 or 'stages.*'.  [default: everywhere]")]
 Res = Annotated[Many, Option(help="Sides of a module's feature map: 32,64 or 48x64.  [default: 32]")]
 ImgSize = Annotated[Many, Option(help="Sides of a network's image.  [default: 224]")]
-SeqLen = Annotated[Many, Option(help="Tokens, for modules that read no map.")]
+SeqLen = Annotated[Many, Option(help="Tokens, for modules that read no map and networks of tokens.")]
 BatchSize = Annotated[Many, Option("--batch-size", "-b", help="[default: 1]")]
 BatchSizeOrAuto = Annotated[
     Many, Option("--batch-size", "-b", help="1,8 or auto: the best throughput that fits.  [default: 1]")
@@ -60,13 +62,10 @@ def listed(values: Sequence[str] | None) -> list[str]:
 
 
 def by_kind(targets: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Modules and networks apart: a network is one that is built in, or has an attention in it (`vgg16+se`)."""
-    from attnbench.targets.catalogue import by_name
+    """Modules and networks apart, by what the names tell: `vgg16`, `timm:resnet50` and `vgg16+se` are networks."""
+    from attnbench.targets.names import is_network
 
-    known = by_name()
-    networks = [
-        text for text in targets if "+" in text.rpartition("/")[2] or (text in known and known[text].kind == "network")
-    ]
+    networks = [text for text in targets if is_network(text)]
     return [text for text in targets if text not in networks], networks
 
 

@@ -29,6 +29,8 @@ def run(
     module: opt.Module = None,
     network: opt.Network = None,
     attn: opt.Attn = None,
+    swap: opt.Swap = None,
+    at: opt.At = None,
     res: opt.Res = None,
     img_size: opt.ImgSize = None,
     seq_len: opt.SeqLen = None,
@@ -63,7 +65,8 @@ def run(
     from attnbench.engine.sweep import Sweep
 
     sweep = Sweep(
-        modules=opt.listed(module), networks=opt.listed(network), attn=opt.listed(attn), res=opt.listed(res),
+        modules=opt.listed(module), networks=opt.listed(network), attn=opt.listed(attn),
+        swap=opt.listed(swap), at=opt.listed(at), res=opt.listed(res),
         img_size=opt.listed(img_size), seq_len=opt.listed(seq_len), batch_size=opt.listed(batch_size) or ["1"],
         dim=opt.listed(dim), heads=opt.listed(heads), dtype=opt.listed(dtype) or ["fp32"],
         mode=opt.listed(mode) or ["fwd"], engine=opt.listed(engine) or ["eager"], backend=opt.listed(backend),

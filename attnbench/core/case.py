@@ -22,6 +22,8 @@ DTYPES: Mapping[str, tuple[str, ...]] = {
     "fp16": ("float16", "half"),
     "tf32": (),
 }
+# Fields that came after the first stored records: where they say nothing the key is what it was before them.
+_ADDED = ("swap", "at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,9 @@ class Case:
     """Target, shape, dtype, device, mode, engine and hyper-parameters of one measurement.
 
     `height` and `width` are the sides of a feature map (or of a network's image), `tokens` the positions attended
-    over (`height * width` for a map), `dim` the channels C. What a target does not have is None.
+    over (`height * width` for a map), `dim` the channels C. What a target does not have is None. Of a network,
+    `insert` is the attention put behind its stages, `swap` the one in place of its own attentions, and `at` the
+    patterns of the places that are meant, comma-separated, where not all are.
     """
 
     target: str
@@ -49,17 +53,24 @@ class Case:
     backend: str | None = None
     insert: str | None = None
     seed: int = 0
+    swap: str | None = None
+    at: str | None = None
 
     @property
     def key(self) -> str:
         """Hash of the content: two Cases that ask the same have the same key, on every machine."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        content = self.to_dict()
+        for name in _ADDED:
+            if content[name] is None:
+                del content[name]
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def name(self) -> str:
-        """How the target is called in a table: `self_attn`, `vgg16+linear_attn`."""
-        return f"{self.target}+{self.insert}" if self.insert else self.target
+        """How the target is called in a table: `self_attn`, `vgg16+linear_attn`, `timm:vit_tiny~linear_attn`."""
+        parts = (("~", self.swap), ("+", self.insert), ("@", self.at))
+        return self.target + "".join(f"{sign}{part}" for sign, part in parts if part)
 
     @property
     def differentiates(self) -> bool:
@@ -100,6 +111,10 @@ class Case:
         words = ["attnbench", "run", f"--{self.kind}", self.target]
         if self.insert:
             words += ["--attn", self.insert]
+        if self.swap:
+            words += ["--swap", self.swap]
+        if self.at:
+            words += ["--at", self.at]
         words += self._shape_words()
         words += ["--batch-size", str(self.batch_size), "--dtype", self.dtype, "--device", self.device]
         words += ["--mode", self.mode, "--seed", str(self.seed)]
@@ -114,8 +129,10 @@ class Case:
         return shlex.join(words)
 
     def _shape_words(self) -> list[str]:
-        if self.kind == "network":
+        if self.kind == "network" and self.height is not None:
             words = ["--img-size", self.size]
+        elif self.kind == "network" and self.tokens is None:  # its library has not been asked yet
+            words = []
         else:
             words = ["--res", self.size] if self.height is not None else ["--seq-len", str(self.tokens)]
         if self.dim is not None:
@@ -123,6 +140,18 @@ class Case:
         if self.heads is not None:
             words += ["--heads", str(self.heads)]
         return words
+
+
+def taken_apart(name: str) -> tuple[str, str | None, str | None]:
+    """The network, what is inserted and what is swapped in, of a name like `vgg16+se` or `timm:vit_tiny~linear_attn`.
+
+    A tilde at the beginning is a home folder.
+    """
+    network, plus, insert = name.partition("+")
+    target, tilde, swap = network[1:].partition("~")
+    if not tilde:  # the other order: vit+se~linear_attn
+        insert, tilde, swap = insert.partition("~")
+    return network[:1] + target, insert if plus else None, swap if tilde else None
 
 
 def _typed(value: Scalar) -> str:

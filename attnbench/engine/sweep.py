@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from attnbench.core.case import BACKENDS, DTYPES, ENGINES, MODES, Case, Scalar
+from attnbench.core.case import BACKENDS, DTYPES, ENGINES, MODES, Case, Scalar, taken_apart
 from attnbench.core.errors import UsageError
 from attnbench.core.registry import did_you_mean
 from attnbench.core.spec import Spec
-from attnbench.targets.names import canonical, spec_of
+from attnbench.targets.names import canonical, network_reads, spec_of
+from attnbench.targets.providers import provider_of
 
 __all__ = ["DEFAULT_DIM", "DEFAULT_IMAGE", "DEFAULT_RES", "LAYOUT_NAMES", "Sweep"]
 
@@ -39,6 +40,8 @@ class Sweep:
     device: str = "auto"
     settings: Sequence[str] = ()
     seed: int = 0
+    swap: Sequence[str] = ()
+    at: Sequence[str] = ()
 
     @property
     def seeks_batch(self) -> bool:
@@ -99,10 +102,13 @@ class Sweep:
                              "`attnbench list` shows them.")  # fmt: skip
         if self.attn and not self.networks:
             raise UsageError("--attn puts an attention into a network: add --network vgg16, or use --module.")
+        if self.swap and not self.networks:
+            raise UsageError("--swap puts an attention in place of a network's own: add --network, or use --module.")
+        self._places()
         if self.img_size and not self.networks:
             raise UsageError("--img-size is for networks: give a module's feature map with --res.")
-        if (self.res or self.seq_len or self.dim) and not self.modules:
-            option = "--res" if self.res else "--seq-len" if self.seq_len else "--dim"
+        if (self.res or self.dim) and not self.modules:
+            option = "--res" if self.res else "--dim"
             raise UsageError(f"{option} is for modules: give a network's image with --img-size.")
         if self.res and self.seq_len:
             raise UsageError("--res and --seq-len exclude each other: a map of 64x64 has 4096 tokens.")
@@ -128,21 +134,56 @@ class Sweep:
 
     def _network_cells(self) -> Iterator[tuple[dict[str, int | None], dict[str, object]]]:
         heads: list[int | None] = [_positive("--heads", text) for text in self.heads] or [None]
-        images = [_sides("--img-size", text) for text in self.img_size or [DEFAULT_IMAGE]]
-        for (height, width), head, (network, attention) in product(images, heads, self._networks()):
-            yield {"height": height, "width": width}, {
-                "kind": "network", "target": network, "insert": attention, "heads": head,
-            }  # fmt: skip
+        networks = self._networks()
+        sizes = {str(network["target"]): self._network_sizes(str(network["target"])) for network in networks}
+        every: list[dict[str, int | None]] = []
+        for own in sizes.values():
+            every += [size for size in own if size not in every]
+        for size, head, network in product(every, heads, networks):
+            if size in sizes[str(network["target"])]:
+                yield size, {"kind": "network", "heads": head, **network}
 
-    def _networks(self) -> list[tuple[str, str | None]]:
-        """Networks as typed (`vgg16`, `vgg16+se`), then each plain one with each attention of --attn."""
-        pairs: list[tuple[str, str | None]] = []
+    def _network_sizes(self, name: str) -> list[dict[str, int | None]]:
+        """The images, or the numbers of tokens, that the network is to read; none said leaves it to its library."""
+        lengths: list[dict[str, int | None]] = [{"tokens": _positive("--seq-len", text)} for text in self.seq_len]
+        images: list[dict[str, int | None]] = [
+            {"height": height, "width": width}
+            for height, width in (_sides("--img-size", text) for text in self.img_size or [DEFAULT_IMAGE])
+        ]
+        reads, of_a_library = network_reads(name), provider_of(name) is not None
+        if reads == "images" and lengths and not self.modules and not self.img_size:
+            raise UsageError(f"{name} reads images: give --img-size instead of --seq-len.")
+        if reads is None and of_a_library and lengths and self.img_size:
+            raise UsageError(f"{name} reads either images or tokens: give --img-size or --seq-len, not both.")
+        if reads is None and lengths and not self.img_size:
+            return lengths
+        return [{}] if reads is None and of_a_library and not self.img_size else images
+
+    def _networks(self) -> list[dict[str, str | None]]:
+        """Networks as typed (`vgg16`, `vgg16+se`), then each plain one with each attention of --attn and --swap."""
+        at = ",".join(self.at) or None
+        found: list[dict[str, str | None]] = []
         for text in self.networks:
-            name, plus, attention = text.partition("+")
-            own = canonical(attention, "module") if plus else None
-            inserts = [own] if own or not self.attn else [canonical(each, "module") for each in self.attn]
-            pairs += [(canonical(name, "network"), insert) for insert in inserts]
-        return pairs
+            name, insert, swap = taken_apart(text)
+            inserts, swaps = _attentions(insert, self.attn), _attentions(swap, self.swap)
+            found += [{"target": canonical(name, "network"), "insert": insert, "swap": swap, "at": at}
+                      for insert, swap in product(inserts, swaps)]  # fmt: skip
+        return found
+
+    def _places(self) -> None:
+        """Refuse --at where there is nothing to put there, or two things."""
+        parts = [taken_apart(text) for text in self.networks]
+        inserts = bool(self.attn) or any(insert is not None for _, insert, _ in parts)
+        swaps = bool(self.swap) or any(swap is not None for _, _, swap in parts)
+        if self.at and not inserts and not swaps:
+            raise UsageError("--at names places in a network for an attention: add --attn or --swap.")
+        if self.at and inserts and swaps:
+            raise UsageError("--at with both --attn and --swap could mean the places of either: run them apart.")
+
+
+def _attentions(own: str | None, asked: Sequence[str]) -> list[str | None]:
+    """What a network says in its own name, else each that an option asks for, else none."""
+    return [canonical(each, "module") for each in ([own] if own is not None else asked)] or [None]
 
 
 def _fits(name: str, size: dict[str, int | None]) -> None:

@@ -89,7 +89,7 @@ def baseline_of(record: Record, records: Sequence[Record], baseline: str | None 
     """The record that `record` is set against: of the same shape, on the same machine, itself perhaps.
 
     That is the first one named `baseline` if a name is given. Else, for a module, the first that claims N^2; for a
-    network, the same network without an insert, or failing that its first insert.
+    network, the same network with nothing inserted or swapped, or failing that the first of its forms.
     """
     peers = [other for other in records if _cell(other) == _cell(record)]
     return _pick(record, peers, baseline)
@@ -126,7 +126,7 @@ def _pick(record: Record, peers: Sequence[Record], baseline: str | None) -> Reco
         return next((peer for peer in peers if peer.case.name == baseline), None)
     if record.case.kind == "network":
         same = [peer for peer in peers if peer.case.target == record.case.target]
-        return next((peer for peer in same if not peer.case.insert), same[0] if same else None)
+        return next((peer for peer in same if not peer.case.insert and not peer.case.swap), same[0] if same else None)
     return next((peer for peer in peers if peer.value("static.claimed_complexity") == "N^2"), None)
 
 

@@ -11,7 +11,7 @@ from core_samples import cases
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnbench.core.case import MODES, Case
+from attnbench.core.case import MODES, Case, taken_apart
 from attnbench.engine.sweep import Sweep
 
 GOLDEN = Case(
@@ -23,7 +23,8 @@ GOLDEN_KEY = "139411888183826e"
 # `option: attribute of Sweep`; what is not here is no option that a Case asks for.
 OPTIONS = {
     "--module": "modules", "--network": "networks", "--attn": "attn", "--res": "res", "--img-size": "img_size",
-    "--seq-len": "seq_len", "--batch-size": "batch_size", "--dim": "dim", "--heads": "heads", "--dtype": "dtype",
+    "--swap": "swap", "--at": "at", "--seq-len": "seq_len",
+    "--batch-size": "batch_size", "--dim": "dim", "--heads": "heads", "--dtype": "dtype",
     "--mode": "mode", "--layout": "layout", "--device": "device", "--set": "settings", "--seed": "seed",
 }  # fmt: skip
 
@@ -88,6 +89,7 @@ def test_a_case_without_a_target_is_refused() -> None:
 
 def test_the_name_and_the_size_as_they_are_typed() -> None:
     assert (Case("vgg16", insert="se").name, Case("vgg16").name) == ("vgg16+se", "vgg16")
+    assert Case("timm:vit", swap="se", at="blocks.0").name == "timm:vit~se@blocks.0"
     assert (Case("a", height=4, width=8, tokens=32).size, Case("a", tokens=9).size) == ("4x8", "9")
 
 
@@ -95,6 +97,22 @@ def test_the_shape_key_leaves_out_the_target_and_its_arguments_and_nothing_else(
     assert GOLDEN.with_(target="b", params=(), heads=1, layout="bnc").shape_key == GOLDEN.shape_key
     for field, value in {"dim": 65, "dtype": "fp16", "batch_size": 9, "device": "cpu", "mode": "fwd"}.items():
         assert GOLDEN.with_(**{field: value}).shape_key != GOLDEN.shape_key
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("vgg16", ("vgg16", None, None)),
+        ("vgg16+se", ("vgg16", "se", None)),
+        ("timm:vit~linear_attn", ("timm:vit", None, "linear_attn")),
+        ("net~sdpa+se", ("net", "se", "sdpa")),
+        ("net+se~sdpa", ("net", "se", "sdpa")),
+        ("~/net.py:Net~/tmp/my.py:Mine", ("~/net.py:Net", None, "/tmp/my.py:Mine")),
+        ("net~", ("net", None, "")),
+    ],
+)
+def test_a_name_is_taken_apart(name: str, parts: tuple[str, str | None, str | None]) -> None:
+    assert taken_apart(name) == parts
 
 
 settings = st.dictionaries(
@@ -120,6 +138,9 @@ def test_the_command_of_a_module_asks_the_same_case_again(
         Case("vgg16", kind="network", height=224, width=224),
         Case("vgg16", kind="network", height=64, width=96, insert="linear_attn", heads=4, batch_size=8),
         Case("vgg16", kind="network", height=64, width=64, insert="se", params=(("attn.reduction", 4), ("bn", True))),
+        Case("a.b:vit", kind="network", height=64, width=64, swap="linear_attn", params=(("swap.eps", 0.1),)),
+        Case("vgg16", kind="network", height=64, width=64, swap="se", insert="se"),
+        Case("vgg16", kind="network", height=64, width=64, insert="se", at="features.2,features.*"),
         Case("scaled_dot_product", tokens=77, dim=32),
         Case("scaled_dot_product", tokens=77, dim=32, layout="qkv"),
     ],
