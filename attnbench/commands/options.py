@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 Many = list[str] | None
 
-Targets = Annotated[Many, Argument(metavar="TARGET...", help="self_attn, my_attn.py:MyAttn, vgg16, vgg16+se, timm:resnet50 ...")]
+Targets = Annotated[Many, Argument(metavar="TARGET...", help="self_attn, my_attn.py:MyAttn, vgg16+se, hf:gpt2 ...")]
 Module = Annotated[Many, Option("--module", "-m", help="self_attn, my_attn.py:MyAttn, package.mod:Class")]
-Network = Annotated[Many, Option("--network", "-n", help="vgg16, vgg16+ATTENTION (--attn), net~ATTENTION (--swap)")]
+Network = Annotated[Many, Option("--network", "-n", help="vgg16, timm:NAME, hf:TYPE ...; with +ATTENTION, ~ATTENTION")]
 Attn = Annotated[Many, Option(help="Put this attention behind the network's stages.")]
 Swap = Annotated[Many, Option(help="Put this attention in place of the network's own.")]
 At = Annotated[Many, Option(help="Where --attn or --swap goes: layer3,layer4 or 'stages.*'.  [default: everywhere]")]

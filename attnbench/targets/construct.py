@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from attnbench.core.case import Scalar
-from attnbench.core.errors import UnsupportedError, UsageError, named
+from attnbench.core.errors import AttnbenchError, UnsupportedError, UsageError, named
 from attnbench.core.registry import did_you_mean
 from attnbench.targets.layouts import Shape
 
@@ -134,7 +134,7 @@ def construct(
 def _call(name: str, factory: Callable[..., nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
     try:
         module = factory(**arguments)
-    except MemoryError:
+    except (MemoryError, AttnbenchError):
         raise
     except Exception as error:  # foreign code may refuse in any way
         call = ", ".join(f"{key}={value!r}" for key, value in arguments.items())

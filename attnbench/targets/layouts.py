@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from attnbench.core.errors import UnsupportedError
 
-__all__ = ["LAYOUTS", "Shape", "make_inputs", "over_map", "plausible"]
+__all__ = ["LAYOUTS", "TOKEN_NUMBERS", "Shape", "make_inputs", "over_map", "plausible"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,9 @@ LAYOUTS: Mapping[str, Callable[[Shape], tuple[Sizes, ...]]] = {
     "qkv_bhnd": lambda s: ((s.batch, s.heads, s.tokens, s.dim // s.heads),) * 3,
 }
 
+# Networks alone read the tokens' numbers (B, N): how many such tensors. They are never tried on a module.
+TOKEN_NUMBERS: Mapping[str, int] = {"ids": 1, "ids_ids": 2}
+
 _HEIGHT, _WIDTH = {"h", "height"}, {"w", "width"}
 _BOTH = {"size", "hw", "resolution", "input_resolution", "x_size", "hw_shape", "spatial_shape"}
 
@@ -55,11 +58,28 @@ def make_inputs(module: nn.Module, layout: str, shape: Shape, dtype: torch.dtype
     """Random inputs for the forward: the layout's tensors, then the map's sides where the forward asks for them.
 
     Raises:
-        UnsupportedError: the forward wants more or fewer arguments than the layout gives.
+        UnsupportedError: the forward wants more or fewer arguments than the layout gives, or it reads numbers of
+            tokens and has no vocabulary.
     """
+    if layout in TOKEN_NUMBERS:
+        copies = TOKEN_NUMBERS[layout]
+        vocabulary = _vocabulary(module)
+        ids = [torch.randint(vocabulary, (shape.batch, shape.tokens), device=device) for _ in range(copies)]
+        return (*ids, *_extra_arguments(module, copies, shape))
     sizes = LAYOUTS[layout](shape)
     extra = _extra_arguments(module, len(sizes), shape)
     return (*(torch.randn(size, dtype=dtype, device=device) for size in sizes), *extra)
+
+
+def _vocabulary(network: nn.Module) -> int:
+    """How many tokens it knows: what its configuration says, else the rows of its first embedding."""
+    for each in network.modules():
+        size = getattr(getattr(each, "config", None), "vocab_size", None)
+        if isinstance(each, nn.Embedding):
+            size = each.num_embeddings
+        if isinstance(size, int) and size > 0:
+            return size
+    raise UnsupportedError("it is to read numbers of tokens, and has no embedding to look them up in")
 
 
 def _extra_arguments(module: nn.Module, tensors: int, shape: Shape) -> list[Any]:

@@ -6,11 +6,14 @@ from attnbench.targets.build import build, settings_of, shape_of
 from attnbench.targets.construct import is_heads, variants
 from attnbench.targets.detect import detect
 from attnbench.targets.fake import NEEDS_VALUES, fake_tensors
+from attnbench.targets.layouts import TOKEN_NUMBERS
 from attnbench.targets.sources import Target, locate
 
 __all__ = ["resolve"]
 
 _FEW_TOKENS = 1024
+# Of a network's image, where nobody asked for one.
+_USUAL_SIDE = 224
 
 
 def resolve(case: Case) -> Case:
@@ -23,7 +26,7 @@ def resolve(case: Case) -> Case:
     target, heads_given = locate(case.target), case.heads is not None
     case = _with_heads(case, target)
     if case.kind == "network":
-        case = case.with_(layout="bchw")
+        case = _network_read(case, target)
     elif target.spec is not None:
         if case.layout not in ("auto", target.spec.layout):
             raise UnsupportedError(f"{target.name} reads {target.spec.layout}, not {case.layout}")
@@ -32,6 +35,25 @@ def resolve(case: Case) -> Case:
         case = case.with_(layout=detect(target, shape_of(case), settings_of(case, inserted=False), heads_given))
     _try(case)
     return case
+
+
+def _network_read(case: Case, target: Target) -> Case:
+    """What the network reads, and how large: what a library's is, else images unless a number of tokens is asked for.
+
+    Raises:
+        UsageError: the size is one of the other kind.
+    """
+    plain = case.tokens is not None and case.height is None
+    layout = target.layout or ("ids" if plain and target.spec is None else "bchw")
+    reads_tokens = layout in TOKEN_NUMBERS
+    if case.height is None and case.tokens is None:
+        size = {"tokens": target.tokens} if reads_tokens else dict.fromkeys(("height", "width"), _USUAL_SIDE)
+        return case.with_(layout=layout, **size)
+    if plain != reads_tokens:
+        what, wanted = ("tokens", "--seq-len") if reads_tokens else ("images", "--img-size")
+        given = "--seq-len" if plain else "--img-size"
+        raise UsageError(f"{case.target} reads {what}: give {wanted} instead of {given}.")
+    return case.with_(layout=layout)
 
 
 def _with_heads(case: Case, target: Target) -> Case:

@@ -1,4 +1,4 @@
-"""Where a target's text leads: a built-in name, a file of the user's, or an import path."""
+"""Where a target's text leads: a built-in name, a file of the user's, an import path, or a library's name."""
 
 import importlib
 import importlib.util
@@ -14,21 +14,31 @@ from typing import Any
 from torch import nn
 
 from attnbench.core.errors import UsageError, named
+from attnbench.core.plugins import plugins
 from attnbench.core.registry import Registry, did_you_mean
 from attnbench.core.spec import Spec
 from attnbench.targets.catalogue import find
 from attnbench.targets.names import split
+from attnbench.targets.providers import PROVIDERS
 
-__all__ = ["SOURCES", "Target", "locate"]
+__all__ = ["SOURCES", "USUAL_TOKENS", "Target", "locate"]
+
+# Tokens of a network that reads tokens, where nobody asked for a number.
+USUAL_TOKENS = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A class or factory that builds a module; `spec` is there for built-ins."""
+    """A class or factory that builds a module; `spec` is there for built-ins.
+
+    `layout` is what a library's network reads, None where it is to be found; `tokens` how many it reads by default.
+    """
 
     name: str
     factory: Callable[..., nn.Module]
     spec: Spec | None = None
+    layout: str | None = None
+    tokens: int = USUAL_TOKENS
 
 
 Source = Callable[[str, str], Target]
@@ -42,13 +52,28 @@ def locate(text: str) -> Target:
         UsageError: there is no such thing; one sentence says what is missing.
     """
     source, place, name = split(text)
-    return SOURCES[source](place, name) if source in SOURCES else SOURCES["import"](source, name)
+    if source in SOURCES:
+        return SOURCES[source](place, name)
+    for plugin in plugins("attnbench.sources"):
+        if plugin.name == source:  # and yet it is not among the sources
+            raise UsageError(f"{source}: belongs to a plug-in that does not load: {plugin.attempt()[1]}.")
+    return SOURCES["import"](source, name)
 
 
 @SOURCES.register("built-in")
 def _built_in(place: str, name: str) -> Target:
     spec = find(name)
     return Target(spec.name, getattr(importlib.import_module(spec.module), spec.qualname), spec)
+
+
+def _provided(place: str, name: str) -> Target:
+    """From the file of that provider, which alone loads the library."""
+    found: Target = importlib.import_module(f"attnbench.targets.providers.{place}").target(name)
+    return found
+
+
+for _provider in PROVIDERS:
+    SOURCES.register(_provider)(_provided)
 
 
 @SOURCES.register("file")
