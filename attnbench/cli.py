@@ -1,6 +1,7 @@
 """The command line: parse, call, print, exit code."""
 
 import sys
+import warnings
 from typing import Annotated, NoReturn
 
 import typer
@@ -14,8 +15,11 @@ from attnbench.commands.records import check, export
 from attnbench.commands.run import run
 from attnbench.commands.terminal import CANNOT_JUDGE, INTERRUPTED, USAGE
 from attnbench.core.errors import AttnbenchError, CannotJudgeError
+from attnbench.core.plugins import PluginWarning
 
 __all__ = ["app", "main"]
+
+_SHOW = warnings.showwarning
 
 app = typer.Typer(
     help="What an attention really costs: parameters, MACs, latency, memory and throughput.",
@@ -53,6 +57,7 @@ def main() -> NoReturn:
 
 
 def _code() -> int:
+    warnings.showwarning = _show  # one line for a plug-in that is left out, instead of Python's own two
     try:
         result = app(standalone_mode=False)
     except AttnbenchError as error:
@@ -72,6 +77,13 @@ def _code() -> int:
         _say(error.format_message())
         return USAGE
     return result if isinstance(result, int) else 0
+
+
+def _show(message: Warning | str, category: type[Warning], filename: str, line: int, *rest: object) -> None:
+    if issubclass(category, PluginWarning):
+        _say(str(message))
+    else:
+        _SHOW(message, category, filename, line)
 
 
 def _say(message: str) -> None:

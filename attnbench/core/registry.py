@@ -2,10 +2,10 @@
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator
-from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
 from attnbench.core.errors import UsageError
+from attnbench.core.plugins import left_out, plugins
 
 __all__ = ["Registry", "did_you_mean"]
 
@@ -63,5 +63,8 @@ class Registry(Generic[T]):
         if self._plugins_loaded:
             return
         self._plugins_loaded = True
-        for point in entry_points(group=self.group):
-            self.register(point.name)(point.load())
+        for plugin in plugins(self.group):
+            if plugin.name in self._things:
+                left_out(plugin.name, f"there is another {self.kind} of that name")
+            elif (thing := plugin.load()) is not None:
+                self._things[plugin.name] = thing

@@ -7,7 +7,10 @@ import json
 import os
 import signal
 import sys
+import warnings
 from typing import TextIO
+
+from attnbench.core.plugins import PluginWarning
 
 __all__ = ["main"]
 
@@ -16,6 +19,7 @@ def main() -> None:
     """Serve until the input ends, which it does when the parent goes away, however that happens."""
     # Ctrl-C reaches the whole process group; the parent decides what becomes of the case.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.simplefilter("ignore", PluginWarning)  # the parent has said it
     requests, events = _private_streams()
     from attnbench.engine.answer import answer  # torch is loaded only once the streams are safe
 

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from attnbench.core.decorated import read_decorated
-from attnbench.core.errors import UsageError
+from attnbench.core.errors import UsageError, named
+from attnbench.core.plugins import left_out, plugins
 from attnbench.core.record import Note, Reading
 from attnbench.core.registry import did_you_mean
 
@@ -98,8 +98,12 @@ def metric(
 @cache
 def known() -> dict[str, Declared]:
     """Every instrument by name: the package's own in the order they are run, then other packages' entry points."""
-    found = [*_built_in(), *_plugins()]
-    return {each.name: each for each in sorted(found, key=lambda each: _ORDER.index(each.on))}
+    found = {each.name: each for each in _built_in()}
+    for each in _plugins():
+        if each.name in found:
+            left_out(each.name, "there is another metric of that name")
+        found.setdefault(each.name, each)
+    return {each.name: each for each in sorted(found.values(), key=lambda each: _ORDER.index(each.on))}
 
 
 def _built_in() -> Iterator[Declared]:
@@ -110,9 +114,15 @@ def _built_in() -> Iterator[Declared]:
 
 
 def _plugins() -> Iterator[Declared]:
-    for point in entry_points(group="attnbench.metrics"):
-        name, on, fields, needs = point.load().declaration
-        yield Declared(name, on, fields, point.value, needs)
+    """Instruments of other packages, read from their sources: an entry point names `package.module:function`."""
+    for plugin in plugins("attnbench.metrics"):
+        if (path := plugin.source()) is None:
+            continue
+        try:
+            found = {each.name: each for each in read_decorated(path, plugin.module, "metric")}
+            yield Declared(**found[plugin.member].arguments, target=f"{plugin.module}:{plugin.member}")
+        except Exception as error:  # no such function, or not declared as ours are
+            left_out(plugin.name, f"{path.name} has no @metric {plugin.member!r} that can be read ({named(error)})")
 
 
 def _in_group(instrument: Declared, group: str) -> bool:

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from attnbench.core import registry
+from attnbench.core import plugins
 from attnbench.core.errors import UsageError
+from attnbench.core.plugins import PluginWarning
 from attnbench.core.registry import Registry, did_you_mean
 
 
@@ -31,7 +32,7 @@ def points(monkeypatch: pytest.MonkeyPatch) -> list[Point]:
         assert group == "attnbench.things"
         return found
 
-    monkeypatch.setattr(registry, "entry_points", entry_points)
+    monkeypatch.setattr(plugins, "entry_points", entry_points)
     return found
 
 
@@ -89,10 +90,23 @@ def test_entry_points_are_loaded_once_and_only_when_somebody_looks(points: list[
 
 def test_an_entry_point_cannot_take_a_name_that_is_taken(points: list[Point]) -> None:
     points.append(Point("alpha", 3))
-    with pytest.raises(ValueError, match="registered twice"):
-        filled()["beta"]
+    things = filled()
+    with pytest.warns(PluginWarning, match="^the plug-in 'alpha' is left out: there is another thing of that name$"):
+        assert things["alpha"] == 1
+
+
+def test_a_broken_entry_point_is_left_out_and_the_others_stay(points: list[Point]) -> None:
+    class Broken(Point):
+        def load(self) -> object:
+            raise ImportError("no module named 'gone'")
+
+    points += [Broken("broken", None), Point("gamma", 3)]
+    things = filled()
+    with pytest.warns(PluginWarning, match="^the plug-in 'broken' is left out: ImportError: no module named 'gone'$"):
+        assert things["gamma"] == 3
+    assert "broken" not in things
 
 
 def test_a_registry_without_a_group_asks_for_no_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "entry_points", lambda **_: pytest.fail("asked"))
+    monkeypatch.setattr(plugins, "entry_points", lambda **_: pytest.fail("asked"))
     assert list(Registry[int]("thing")) == []

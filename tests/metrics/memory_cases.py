@@ -19,7 +19,9 @@ __all__ = ["LAYERS", "MODULES", "MODULE_MODES", "Layer", "has_weights", "layer_s
            "with_optimizer"]  # fmt: skip
 
 MODULES = [spec.name for spec in catalogue() if spec.kind == "module"]
-_WITHOUT_WEIGHTS = {spec.name for spec in catalogue() if spec.params.text == "0"}
+_SHAPE = {"B": 1, "N": 64, "H": 8, "W": 8, "C": 64, "dim": 64, "heads": 1, "n_head": 1, "seq_len": 64, "height": 8,
+          "width": 8}  # fmt: skip
+_WITHOUT_WEIGHTS = {spec.name for spec in catalogue() if not spec.params(**spec.symbols(**_SHAPE))}
 _WITHOUT_BACKWARD = {"flex"}  # on the CPU, where torch has none for it
 # A backward alone is the step of forward and backward: two modules stand for all.
 MODULE_MODES = [

@@ -3,14 +3,14 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import pytest
 
+from attnbench.core import plugins
 from attnbench.core.errors import UsageError
 from attnbench.core.record import SECTIONS
-from attnbench.metrics import metric as instruments
 from attnbench.metrics.metric import GROUPS, Options, chosen, known, metric
 
 
@@ -87,17 +87,10 @@ def measure_carbon(subject: Any, options: Options) -> Iterator[Any]:
     yield from ()
 
 
-@dataclass
-class Point:
-    value: str
-
-    def load(self) -> Any:
-        return measure_carbon
-
-
 @pytest.fixture
 def _plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(instruments, "entry_points", lambda group: [Point(f"{__name__}:measure_carbon")])
+    point = EntryPoint("carbon", f"{__name__}:measure_carbon", "attnbench.metrics")
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point])
     known.cache_clear()
     yield
     known.cache_clear()
