@@ -451,7 +451,7 @@ class SanaLinearAttention(nn.Module):
     layout="bchw",
     complexity="N",
     memory="N",
-    params="3*C**2 + 3*C + 1",
+    params="3*C**2 + 4*C + 1",
     macs="B*N*(3*C**2 + 2*C)",
     paper="Mehta and Rastegari 2022, Separable Self-attention for Mobile Vision Transformers, arXiv:2206.02680",
 )
