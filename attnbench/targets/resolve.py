@@ -1,7 +1,12 @@
 """From a Case as it was typed to one that can be built: its layout found, its heads said, its shape tried."""
 
+import re
+
+from torch import nn
+
 from attnbench.core.case import Case
 from attnbench.core.errors import CaseError, UnsupportedError, UsageError, first_line
+from attnbench.metrics.subject import Subject
 from attnbench.targets.build import build, settings_of, shape_of
 from attnbench.targets.construct import is_heads, variants
 from attnbench.targets.detect import detect
@@ -12,6 +17,8 @@ from attnbench.targets.sources import Target, locate
 __all__ = ["resolve"]
 
 _FEW_TOKENS = 1024
+# How a table of positions is called in a network: wpe, position_embeddings, embed_positions, pos_emb.
+_OF_POSITIONS = re.compile(r"(?<![a-z])(w?pos|wpe)")
 # Of a network's image, where nobody asked for one.
 _USUAL_SIDE = 224
 
@@ -72,12 +79,15 @@ def _try(case: Case) -> None:
     run is tried with data, at a small size: a constructor, or a forward, may need them.
     """
     try:
-        build(case, "meta").forward()
-        return
+        subject = build(case, "meta")
+        subject.forward()
     except UsageError:
         raise
     except Exception:  # foreign code; the next tries tell whether this matters
         pass
+    else:
+        _within_positions(subject)
+        return
     try:
         with fake_tensors():
             build(case, "fake").forward()
@@ -86,6 +96,18 @@ def _try(case: Case) -> None:
     except Exception as error:
         if not _runs_with_data(case):
             raise _refusal(case, error) from error
+
+
+def _within_positions(subject: Subject) -> None:
+    """Refuse more tokens than a table of positions has rows: without data a look-up beyond its end goes unnoticed."""
+    case = subject.case
+    if case.layout not in TOKEN_NUMBERS:
+        return
+    for name, table in subject.module.named_modules():
+        is_of_positions = _OF_POSITIONS.search(name) is not None and "rel" not in name
+        if isinstance(table, nn.Embedding) and is_of_positions and table.num_embeddings < (case.tokens or 0):
+            most = table.num_embeddings
+            raise UnsupportedError(f"{case.name} has {most} positions ({name}): give --seq-len {most} or less")
 
 
 def _refusal(case: Case, error: Exception) -> CaseError:

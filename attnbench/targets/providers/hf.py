@@ -1,15 +1,17 @@
 """Networks of transformers by model type: `hf:gpt2`, built from the type's default configuration, never downloaded."""
 
 import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import cache, partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cache, partial, reduce
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 from unittest import mock
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import unset_fake_temporarily
+from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
 from attnbench.core.errors import UnsupportedError, UsageError
 from attnbench.core.registry import did_you_mean
@@ -27,6 +29,16 @@ _PARTS = ("vision_config", "audio_config", "text_config", "speech_config")
 _IMAGES, _TOKENS = "pixel_values", "input_ids"
 _OTHER_INPUTS = {_IMAGES, "input_values", "input_features"}
 _POSITIONS = "max_position_embeddings"
+# Where a forward asks of its inputs' values whether there are several sequences in a row, or tokens beside padding.
+# The answer is no: nothing (None), or what the function says where it is shown no mask.
+_NOTHING = (
+    ("masking_utils", "find_packed_sequence_indices"),
+    ("modeling_utils", "PreTrainedModel.warn_if_padding_and_no_attention_mask"),
+)
+_WITHOUT_A_MASK = (
+    ("masking_utils", "_ignore_causal_mask_sdpa"),
+    ("masking_utils", "_ignore_bidirectional_mask_sdpa"),
+)
 
 Settings = Mapping[str, Any]
 
@@ -46,9 +58,8 @@ def target(name: str) -> Target:
     reads = _reads(name)
     if reads == (_IMAGES,):
         return Target(f"hf:{name}", partial(_of_images, name), layout="bchw")
-    limit = getattr(_configured(name, {}), _POSITIONS, None) or USUAL_TOKENS
-    make = partial(_of_tokens, name, reads)
-    return Target(f"hf:{name}", make, layout="_".join(["ids"] * len(reads)), tokens=min(limit, USUAL_TOKENS))
+    tokens = min(_limit(_configured(name, {})) or USUAL_TOKENS, USUAL_TOKENS)
+    return Target(f"hf:{name}", partial(_of_tokens, name, reads), layout="_".join(["ids"] * len(reads)), tokens=tokens)
 
 
 def _of_checkpoint(name: str, types: list[str]) -> str:
@@ -62,7 +73,8 @@ def _of_checkpoint(name: str, types: list[str]) -> str:
 
 def _reads(name: str) -> tuple[str, ...]:
     """The names of the inputs that the forward is given."""
-    network, config = _class_of(name), _configured(name, {})
+    config = _configured(name, {})
+    network = _class_of(name, type(config))
     words = set(inspect.signature(network.forward).parameters)
     main = network.main_input_name
     if sum(getattr(config, part, None) is not None for part in _PARTS) > 1 or (_TOKENS in words and _IMAGES in words):
@@ -75,13 +87,12 @@ def _reads(name: str) -> tuple[str, ...]:
     raise UsageError(f"hf:{name} reads neither tokens nor images, which are what attnbench can give it.")
 
 
-def _class_of(name: str) -> Any:
-    transformers = library("hf")
-    config = transformers.CONFIG_MAPPING[name]
-    if config not in transformers.MODEL_MAPPING:
+def _class_of(name: str, config: Any) -> Any:
+    networks = library("hf").MODEL_MAPPING
+    if config not in networks:
         raise UsageError(f"hf:{name} is a configuration without a network of its own (no AutoModel).")
-    found = transformers.MODEL_MAPPING[config]
-    return found[0] if isinstance(found, list | tuple) else found
+    found = networks[config]
+    return found[0] if isinstance(found, list | tuple) else found  # the first is the whole body
 
 
 def _configured(name: str, settings: Settings) -> Any:
@@ -115,7 +126,7 @@ def _of_tokens(name: str, reads: tuple[str, ...], seq_len: int, **settings: Any)
     how, settings = _apart(settings)
     config = _configured(name, settings)
     needed = _positions(config, seq_len)
-    if needed > (getattr(config, _POSITIONS, None) or needed):
+    if needed > (_limit(config) or needed):
         if {_POSITIONS, config.attribute_map.get(_POSITIONS)} & set(settings):
             raise UnsupportedError(f"hf:{name} has positions for fewer than {seq_len} tokens, as --set says")
         config = _configured(name, {**settings, _POSITIONS: needed})
@@ -128,9 +139,15 @@ def _apart(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return how, {key: value for key, value in settings.items() if key != _ATTENTION}
 
 
+def _limit(config: Any) -> int | None:
+    """The length of its table of positions; None where there is none, which some write as -1."""
+    limit = getattr(config, _POSITIONS, None)
+    return limit if isinstance(limit, int) and limit > 0 else None
+
+
 def _positions(config: Any, tokens: int) -> int:
     """How many positions so many tokens take: those that are counted from the padding's number on take more."""
-    padding, limit = getattr(config, "pad_token_id", None) or 0, getattr(config, _POSITIONS, None)
+    padding, limit = getattr(config, "pad_token_id", None) or 0, _limit(config)
     if limit is None or tokens + padding + 1 <= limit:
         return tokens
     with unset_fake_temporarily(), torch.device("meta"):
@@ -140,8 +157,11 @@ def _positions(config: Any, tokens: int) -> int:
 
 
 def _built(config: Any, how: Settings) -> nn.Module:
+    config.architectures = [_class_of(config.model_type, type(config)).__name__]  # of several it wants one named
     with _silent_and_offline():
         network: nn.Module = library("hf").AutoModel.from_config(config, **how)
+    if any(weight.is_meta or isinstance(weight, FakeTensor) for weight in network.parameters()):
+        _answer_for_values(network)
     return network
 
 
@@ -156,6 +176,38 @@ def _silent_and_offline() -> Iterator[None]:
             yield
     finally:
         transformers.logging.set_verbosity(level)
+
+
+def _answer_for_values(network: nn.Module) -> None:
+    """Answer what its forward asks of values, where it has none, as those of a run would: rows of one sequence each,
+    without padding. Else it would build masks that no run builds, or fail."""
+    active = ExitStack()
+
+    def begin(*_: Any) -> None:
+        for place, name in _found(_NOTHING):
+            active.enter_context(mock.patch.object(place, name, lambda *_, **__: None))
+        for place, name in _found(_WITHOUT_A_MASK):
+            active.enter_context(mock.patch.object(place, name, partial(_of_no_mask, getattr(place, name))))
+
+    network.register_forward_pre_hook(begin)
+    network.register_forward_hook(lambda *_: active.close(), always_call=True)
+
+
+def _found(names: Sequence[tuple[str, str]]) -> Iterator[tuple[Any, str]]:
+    """Who owns each of the functions, and its name there; each came with some version of transformers."""
+    for module, dotted in names:
+        *path, name = dotted.split(".")
+        place = reduce(lambda owner, part: getattr(owner, part, None), path, _imported(f"transformers.{module}"))
+        if hasattr(place, name):
+            yield place, name
+
+
+def _imported(name: str) -> Any:
+    return import_module(name) if find_spec(name) else None
+
+
+def _of_no_mask(asked: Callable[..., Any], mask: Any, *sizes: Any, **more: Any) -> Any:
+    return asked(None, *sizes, **more)
 
 
 class _Called(nn.Module):
