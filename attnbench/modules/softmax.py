@@ -10,6 +10,7 @@ from attnbench.modules.spec import attention
 
 __all__ = [
     "AdditiveAttention",
+    "FlexAttention",
     "GroupedQueryAttention",
     "MultiHeadAttention",
     "MultiHeadSelfAttention",
@@ -319,8 +320,8 @@ class NonLocal2d(nn.Module):
 
     q, k, v (the paper's theta, phi, g) = 1x1 convolutions to d channels, y = W(f(q, k) v) + x. In the mode
     `embedded_gaussian` f is softmax_j(q_i . k_j), unscaled; in `dot_product` it is q_i . k_j over the number of keys.
-    (B, C, H, W) -> (B, C, H, W). With `bn` a normalisation follows W, which has then no bias; the last of them starts at
-    zero.
+    (B, C, H, W) -> (B, C, H, W). With `bn` a normalisation follows W, which has then no bias; the last of the two
+    starts at zero.
 
     Hyper-parameters: `inter_channels` d (dim / 2); `sub_sample`, which takes the largest of each 2x2 keys and values
     (a last odd row or column is left out) and so a quarter of the products; `mode`; `bn`.
@@ -432,3 +433,59 @@ class MultiQueryAttention(GroupedQueryAttention):
 
     def __init__(self, dim: int, heads: int, causal: bool = False) -> None:
         super().__init__(dim, heads, kv_heads=1, causal=causal)
+
+
+@attention(
+    name="flex",
+    aliases=("flex_attention",),
+    layout="bnc",
+    complexity="N^2",
+    memory="N^2",
+    params="4*C**2 + (3*C if qkv_bias else 0) + C",
+    macs="B*(4*N*C**2 + 2*N**2*C)",
+    paper="Dong et al. 2024, Flex Attention: A Programming Model for Attention Kernels, arXiv:2412.05496",
+    computes="softmax",
+    causal="flag",
+)
+class FlexAttention(nn.Module):
+    """Multi-head self-attention over PyTorch's flex_attention, under a mask or a bias that it is told as a function.
+
+    (q, k, v) = split(W_qkv x), y = W_o concat_h(softmax(q k^T / sqrt(d) + bias) v) over the keys that the mask leaves.
+    (B, N, C) -> (B, N, C). Eager, torch computes, holds and then masks all heads * N^2 scores. Only compiled (`--engine
+    compile`) is it one kernel, which holds N and skips each block of 128 x 128 scores that has no visible pair: about
+    half of them under `causal`, all but about N * (2 * window + 128) scores under `window`. The MAC formula counts the
+    dense product whatever the mask: that is what the eager form computes, and what counters say of both.
+    On the CPU torch has no backward for it.
+
+    Hyper-parameters: `mask`, one of `none`, `causal`, `window` (only keys at most `window` tokens away), `alibi` (each
+    score less 2^(-8 h / heads) times the distance, h = 1 ... heads: Press et al. 2021, arXiv:2108.12409); `window`;
+    `qkv_bias`; `causal`, which masks the keys after the query under any of them.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        mask: str = "none",
+        window: int = 128,
+        qkv_bias: bool = True,
+        causal: bool = False,
+    ) -> None:
+        from attnbench.modules._flex import Band, FlexCore, alibi  # who does not use it need not wait for it to load
+
+        super().__init__()
+        one_of("mask", mask, "none", "causal", "window", "alibi")
+        self.heads, self.head_dim = heads, head_dim(dim, heads)
+        sides = {"behind": window, "ahead": window} if mask == "window" else {}
+        if causal or mask == "causal":
+            sides["ahead"] = 0
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.core = FlexCore(Band(**sides), alibi(heads) if mask == "alibi" else None)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # (B, N, 3C) -> (B, N, 3, heads, d) -> (3, B, heads, N, d)
+        query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4)
+        attended = self.core(query, key, value)  # (B, heads, N, d)
+        y: Tensor = self.out(attended.transpose(1, 2).flatten(2))  # (B, N, C)
+        return y

@@ -23,19 +23,21 @@ class Comparison:
     """A module of ours, all parameters filled; an oracle that gets its parameters and inputs in float64; the inputs.
 
     `in_float32`: the reference computes in float32 inside, so that float64 is compared no closer than float32 is.
+    `backward`: whether gradients are compared; they are, unless torch has none.
     """
 
     module: nn.Module
     oracle: Oracle
     inputs: tuple[Tensor, ...]
     in_float32: bool = False
+    backward: bool = True
 
     def error(self, dtype: torch.dtype = torch.float32) -> float:
         """The largest relative error of the output and of the gradients of inputs and parameters."""
         return max(self.errors(dtype))
 
     def errors(self, dtype: torch.dtype = torch.float32) -> list[float]:
-        return errors(self.module, self.oracle, *self.inputs, dtype=dtype)
+        return errors(self.module, self.oracle, *self.inputs, dtype=dtype, backward=self.backward)
 
     def tolerance(self, dtype: torch.dtype) -> float:
         return TOLERANCE[torch.float32 if self.in_float32 else dtype]

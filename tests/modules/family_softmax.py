@@ -22,12 +22,20 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"mode": "dot_product", "bn": False},
         {"inter_channels": 5, "sub_sample": True, "bn": False},
     ],
+    "flex": [
+        {"mask": "causal", "qkv_bias": False},
+        {"mask": "window", "window": 3},
+        {"mask": "alibi", "causal": True},
+    ],
     "gqa": [{"kv_heads": 1, "causal": True}],
     "mqa": [{"causal": True}],
     "mha": [{"d_k": 8}, {"d_v": 24}, {"d_k": 5, "d_v": 7, "bias": False}, {"d_o": 40}, {"d_o": 40, "bias": False}],
     "additive_attn": [{"hidden_dim": 24}],
     "pseudo_linear_attn": [{"key_ratio": 2}, {"key_ratio": 5}],
 }
+
+# What torch cannot differentiate on the CPU, and what the module says of it.
+WITHOUT_BACKWARD = {"flex": "flex_attention has no backward on the CPU: use --mode fwd, or a CUDA device"}
 
 # (name, hyper-parameters, shape, MACs), each product written as it was derived on paper.
 BY_HAND: list[tuple[str, dict[str, Any], Shape, int]] = [
@@ -38,6 +46,8 @@ BY_HAND: list[tuple[str, dict[str, Any], Shape, int]] = [
     # the fused kernel may skip, the dense product is what is counted
     ("sdpa", {"causal": True}, (1, 64, 4, 32, 32), 150_994_944),
     ("mhsa", {"causal": True}, (1, 64, 4, 32, 32), 16_777_216 + 2 * 67_108_864),
+    # dense, whatever the mask
+    ("flex", {"mask": "window", "window": 3}, (1, 64, 4, 32, 32), 16_777_216 + 2 * 67_108_864),
     # N = 35, d = 32: q, k, v and out 35*64*32 = 71,680 each; twice 35*35*32 = 39,200
     ("nonlocal", {}, (1, 64, 1, 5, 7), 4 * 71_680 + 2 * 39_200),
     # keys are 2 x 3 after pooling: twice 35*6*32 = 6,720; batch 2
@@ -248,3 +258,44 @@ for causal in (False, True):
 def _() -> Comparison:
     oracle = partial(oracles.grouped, heads=4, kv_heads=1)
     return Comparison(filled(softmax.MultiQueryAttention(64, 4)), oracle, (TOKENS,))
+
+
+SEEN: list[tuple[dict[str, Any], oracles.Sees]] = [
+    ({}, lambda i, j: True),
+    ({"mask": "causal"}, lambda i, j: j <= i),
+    ({"mask": "window", "window": 3}, lambda i, j: abs(i - j) <= 3),
+    ({"mask": "window", "window": 3, "causal": True}, lambda i, j: 0 <= i - j <= 3),
+]
+for hyper, sees in SEEN:
+
+    @reference("flex", f"own oracle: dense mask, pair by pair, {hyper}")
+    def _(hyper: dict[str, Any] = hyper, sees: oracles.Sees = sees) -> Comparison:
+        oracle = partial(oracles.masked_by_hand, heads=4, sees=sees)
+        return Comparison(filled(softmax.FlexAttention(32, 4, **hyper)), oracle, (noise(2, 13, 32),), backward=False)
+
+
+@reference("flex", "own oracle: dense, with the slopes of ALiBi for four heads")
+def _() -> Comparison:
+    oracle = partial(oracles.masked_by_hand, heads=4, sees=lambda i, j: j <= i, slopes=[1 / 4, 1 / 16, 1 / 64, 1 / 256])
+    module = filled(softmax.FlexAttention(32, 4, mask="alibi", causal=True))
+    return Comparison(module, oracle, (noise(1, 13, 32),), backward=False)
+
+
+@reference("flex", "torch MultiheadAttention, causal, several blocks of 128")
+def _() -> Comparison:
+    oracle = partial(oracles.torch_qkv, heads=1, causal=True)
+    return Comparison(filled(softmax.FlexAttention(16, 1, causal=True)), oracle, (noise(1, 261, 16),), backward=False)
+
+
+@control("flex", "a window that is one key too narrow")
+def _() -> Comparison:
+    oracle = partial(oracles.masked_by_hand, heads=4, sees=lambda i, j: abs(i - j) < 3)
+    module = filled(softmax.FlexAttention(32, 4, mask="window", window=3))
+    return Comparison(module, oracle, (noise(2, 13, 32),), backward=False)
+
+
+@control("flex", "the slopes of ALiBi begin at one")
+def _() -> Comparison:
+    oracle = partial(oracles.masked_by_hand, heads=4, sees=lambda i, j: True, slopes=[1, 1 / 4, 1 / 16, 1 / 64])
+    module = filled(softmax.FlexAttention(32, 4, mask="alibi"))
+    return Comparison(module, oracle, (noise(1, 13, 32),), backward=False)

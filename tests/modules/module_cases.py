@@ -57,6 +57,16 @@ def inputs(spec: Spec, shape: Shape) -> list[Tensor]:
     return [noise(*size, seed=seed) for seed in range({"qkv": 3, "qk": 2}.get(spec.layout, 1))]
 
 
+# What torch cannot differentiate on the CPU, and what the module says of it.
+WITHOUT_BACKWARD = dict(gathered("WITHOUT_BACKWARD"))
+
+
+def forward(spec: Spec, module: nn.Module, x: list[Tensor]) -> Tensor:
+    with torch.set_grad_enabled(spec.name not in WITHOUT_BACKWARD):
+        y: Tensor = module(*x)
+        return y
+
+
 def build_on_meta(spec: Spec, shape: Shape, hyper: dict[str, Any]) -> nn.Module:
     with torch.device("meta"):
         return build(spec, shape, hyper)

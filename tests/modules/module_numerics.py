@@ -34,18 +34,24 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
     return float((ours - theirs).abs().max() / theirs.abs().max())
 
 
-def errors(module: nn.Module, oracle: Oracle, *inputs: Tensor, dtype: torch.dtype = torch.float32) -> list[float]:
+def errors(
+    module: nn.Module, oracle: Oracle, *inputs: Tensor, dtype: torch.dtype = torch.float32, backward: bool = True
+) -> list[float]:
     """The relative errors of the output, of each input's gradient, and of all parameters' gradients.
 
     The oracle is called with the module's parameters by name and with the inputs, all in float64; the output is
     weighed by noise before it is differentiated, since a plain sum has gradients that hide errors. The gradient of a
-    parameter that the oracle has copied, so that none comes back, is not compared.
+    parameter that the oracle has copied, so that none comes back, is not compared. Without `backward` the output alone
+    is compared.
     """
     ours = copy.deepcopy(module).to(dtype)
     weights = {name: each.detach().double().requires_grad_() for name, each in module.named_parameters()}
     theirs_of = [*(each.double().requires_grad_() for each in inputs), *weights.values()]
     ours_of = [*(each.detach().to(dtype).requires_grad_() for each in inputs), *ours.parameters()]
-    expected, actual = oracle(weights, *theirs_of[: len(inputs)]), ours(*ours_of[: len(inputs)])
+    with torch.set_grad_enabled(backward):
+        expected, actual = oracle(weights, *theirs_of[: len(inputs)]), ours(*ours_of[: len(inputs)])
+    if not backward:
+        return [relative_error(actual, expected)]
     weight = noise(*expected.shape, seed=2)
     wanted = torch.autograd.grad(expected, theirs_of, weight.double(), allow_unused=True)
     found = torch.autograd.grad(actual, ours_of, weight.to(dtype), allow_unused=True)

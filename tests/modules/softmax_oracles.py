@@ -1,12 +1,14 @@
 """The quadratic attentions written differently, for float64: loops over positions, pairs and heads; dense masks."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from comparisons import weighted
 from module_numerics import Weights
 from torch import Tensor, nn
+
+Sees = Callable[[int, int], bool]  # whether query i sees key j
 
 
 def share(scores: Tensor) -> Tensor:
@@ -212,3 +214,20 @@ def mmcv_nonlocal(weights: Weights, x: Tensor, mode: str, sub_sample: bool, bn: 
     names["norm"] = "conv_out.bn"
     named = {f"{names[n.partition('.')[0]]}.{n.partition('.')[2]}": weight for n, weight in weights.items()}
     return weighted(block.eval(), named, x)
+
+
+def masked_by_hand(weights: Weights, x: Tensor, heads: int, sees: Sees, slopes: Sequence[float] = ()) -> Tensor:
+    """Dense softmax attention whose mask is asked for each pair (i, j), and whose bias is -slope |i - j|."""
+    tokens, width = x.shape[1], x.shape[2] // heads
+    query, key, value = torch.einsum("oc,bnc->bno", weights["qkv.weight"], x).add(weights["qkv.bias"]).chunk(3, dim=-1)
+    visible = torch.tensor([[sees(i, j) for j in range(tokens)] for i in range(tokens)])
+    distance = torch.tensor([[float(abs(i - j)) for j in range(tokens)] for i in range(tokens)], dtype=x.dtype)
+    parts = []
+    for head in range(heads):
+        own = slice(head * width, (head + 1) * width)
+        scores = torch.einsum("bid,bjd->bij", query[..., own], key[..., own]) / width**0.5
+        scores = scores - distance * (slopes[head] if slopes else 0.0)
+        exponentials = torch.where(visible, scores.exp(), 0.0)
+        shares = exponentials / exponentials.sum(-1, keepdim=True)
+        parts.append(torch.einsum("bij,bjd->bid", shares, value[..., own]))
+    return torch.einsum("oc,bnc->bno", weights["out.weight"], torch.cat(parts, dim=-1)) + weights["out.bias"]

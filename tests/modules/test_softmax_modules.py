@@ -4,9 +4,12 @@ import pytest
 import torch
 from module_numerics import filled, noise, relative_error
 from torch import nn
+from torch.nn.attention.flex_attention import create_block_mask
 
+from attnbench.modules._flex import Band, blocks_of
 from attnbench.modules.softmax import (
     AdditiveAttention,
+    FlexAttention,
     GroupedQueryAttention,
     MultiHeadAttention,
     MultiHeadSelfAttention,
@@ -42,7 +45,14 @@ def test_a_map_with_fewer_channels_than_the_key_ratio_is_refused(module: type[nn
         module(7)
 
 
-ALL_WITH_HEADS = [SdpaAttention, MultiHeadAttention, MultiHeadSelfAttention, GroupedQueryAttention, MultiQueryAttention]
+ALL_WITH_HEADS = [
+    FlexAttention,
+    GroupedQueryAttention,
+    MultiHeadAttention,
+    MultiHeadSelfAttention,
+    MultiQueryAttention,
+    SdpaAttention,
+]
 
 
 @pytest.mark.parametrize("module", ALL_WITH_HEADS)
@@ -103,3 +113,44 @@ def test_mqa_is_gqa_with_one_key_head() -> None:
     one, grouped = MultiQueryAttention(64, 4), GroupedQueryAttention(64, 4, kv_heads=1)
     grouped.load_state_dict(one.state_dict())
     assert torch.equal(one(noise(1, 9, 64)), grouped(noise(1, 9, 64)))
+
+
+BANDS = [Band(ahead=0), Band(3, 3), Band(128, 0), Band(127, 127), Band(129, 129), Band(200, 0)]
+
+
+@pytest.mark.parametrize("tokens", [1, 127, 128, 130, 390])
+@pytest.mark.parametrize("band", BANDS, ids=str)
+def test_the_blocks_are_those_that_torch_finds_in_the_whole_mask(band: Band, tokens: int) -> None:
+    ours = blocks_of(band, band.mask_mod(), tokens, torch.device("cpu"))
+    found = create_block_mask(band.mask_mod(), None, None, tokens, tokens, device="cpu")
+    assert ours.shape == found.shape
+    assert torch.equal(ours.to_dense(), found.to_dense())
+    for name in ("kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices"):
+        assert torch.equal(getattr(ours, name), getattr(found, name))
+
+
+@pytest.mark.parametrize("hyper", [{}, {"mask": "window", "window": 3}, {"mask": "alibi", "causal": True}])
+def test_flex_without_data_is_flex(hyper: dict[str, str | int]) -> None:
+    """The counters see the form for meta tensors; with data it gives what torch gives."""
+    module = FlexAttention(32, 4, **hyper)  # type: ignore[arg-type]
+    query, key, value = (noise(2, 4, 13, 8, seed=seed) for seed in range(3))
+    assert relative_error(module.core._without_data(query, key, value), module.core(query, key, value)) < 1e-5
+
+
+def test_flex_finds_its_blocks_once() -> None:
+    module = FlexAttention(32, 4, mask="causal").core
+    query = noise(1, 4, 13, 8)
+    assert module._blocks_for(query) is module._blocks_for(query)
+    assert module._blocks_for(query[:, :, :7]).shape[-2:] == (7, 7)
+
+
+@pytest.mark.parametrize(
+    ("hyper", "sentence"),
+    [
+        ({"mask": "blocks"}, "mask='blocks' is none of none, causal, window, alibi"),
+        ({"mask": "window", "window": -1}, "window=-1 is negative: a query would not see itself"),
+    ],
+)
+def test_flex_refuses_masks_that_it_does_not_have(hyper: dict[str, str | int], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        FlexAttention(32, 4, **hyper)  # type: ignore[arg-type]
