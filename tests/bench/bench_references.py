@@ -75,7 +75,8 @@ def head(rows: list[Row], left_out: list[Declared]) -> str:
     if left_out:
         missing = ", ".join(sorted({package for declared in left_out for package in declared.needs}))
         found += f" {len(left_out)} comparisons are left out, since {missing} did not import here."
-    return "\n\n".join(["# The catalogue against independent truths", *(fill(text, 120) for text in (_WHAT, made, found))])
+    texts = (fill(text, 120) for text in (_WHAT, made, found))
+    return "\n\n".join(["# The catalogue against independent truths", *texts])
 
 
 def _version(package: str) -> str:
@@ -104,8 +105,9 @@ def mistakes() -> str:
         except pytest.skip.Exception:
             continue
     count = sum(map(len, found.values()))
-    lines = [f"## Mistakes that are caught\n\n{count} wrong forms, each compared in the same way: the smallest error is "
-             f"{min(error for rows in found.values() for _, error in rows):.1e}.\n",
+    smallest = min(error for rows in found.values() for _, error in rows)
+    lines = ["## Mistakes that are caught\n",
+             f"{count} wrong forms, each compared in the same way: the smallest error is {smallest:.1e}.\n",
              "| Module | Mistake | fp32 |", "|---|---|---:|"]  # fmt: skip
     lines += [f"| {name} | {what} | {error:.1e} |" for name, rows in found.items() for what, error in rows]
     return "\n".join(lines)
