@@ -1,7 +1,7 @@
 """Fills a constructor's arguments from the shape by their common spellings, and from the user's own settings."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -38,9 +38,17 @@ def default_heads(dim: int) -> int:
     return max((heads for heads in range(1, max(1, dim // 64) + 1) if dim % heads == 0), default=1)
 
 
-def is_heads(parameter: str) -> bool:
-    """Whether a constructor's parameter of that name is the number of heads."""
-    return _MEANING.get(parameter.lower()) == "heads"
+def is_heads(parameter: str, beside: Collection[str] = ()) -> bool:
+    """Whether a constructor's parameter of that name, beside those others, is the number of heads."""
+    return _meaning(parameter, beside) == "heads"
+
+
+def _meaning(parameter: str, beside: Collection[str]) -> str | None:
+    """What a parameter of that name stands for: `h` is the height beside a `w`, and the heads without one, or beside
+    an `H`."""
+    if parameter == "h" and ("H" in beside or not {"w", "W", "width"} & set(beside)):
+        return "heads"
+    return _MEANING.get(parameter.lower())
 
 
 def variants(
@@ -59,7 +67,8 @@ def variants(
         required = parameter.default is parameter.empty
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.name in settings:
             continue
-        value = _from_shape(parameter.name.lower(), shape, required, heads_given)
+        meaning = _meaning(parameter.name, [each.name for each in parameters])
+        value = _from_shape(meaning, shape, required, heads_given)
         if value is not None:
             arguments[parameter.name] = value
         elif required:
@@ -90,13 +99,13 @@ def _check_settings(name: str, parameters: list[inspect.Parameter], settings: Ma
             raise UsageError(f"{name} has no parameter {key!r}.{did_you_mean(key, known)} It takes: {takes}.")
 
 
-def _from_shape(name: str, shape: Shape, required: bool, heads_given: bool) -> Any:
-    """The value for a parameter of that name, or None to leave it alone.
+def _from_shape(meaning: str | None, shape: Shape, required: bool, heads_given: bool) -> Any:
+    """The value for a parameter of that meaning, or None to leave it alone.
 
     What must agree with the input (channels, tokens, sides) is filled in even where it has a default; heads only when
     the user named a number or the constructor asks for one; widths of heads and outputs only when it asks.
     """
-    match _MEANING.get(name):
+    match meaning:
         case "dim":
             return shape.dim
         case "tokens":

@@ -7,6 +7,7 @@ from torch import nn
 from attnbench.core.case import Case
 from attnbench.core.errors import CaseError, UnsupportedError, UsageError, first_line
 from attnbench.metrics.subject import Subject
+from attnbench.targets.batch_norm import sees_one_value
 from attnbench.targets.build import build, settings_of, shape_of
 from attnbench.targets.construct import is_heads, variants
 from attnbench.targets.detect import detect
@@ -69,7 +70,7 @@ def _with_heads(case: Case, target: Target) -> Case:
         return case
     settings = settings_of(case, inserted=False)
     arguments = next(variants(target.name, target.factory, shape_of(case), settings, case.heads is not None))
-    return case.with_(heads=next((value for name, value in arguments.items() if is_heads(name)), None))
+    return case.with_(heads=next((value for name, value in arguments.items() if is_heads(name, arguments)), None))
 
 
 def _try(case: Case) -> None:
@@ -94,7 +95,8 @@ def _try(case: Case) -> None:
     except NEEDS_VALUES:
         return
     except Exception as error:
-        if not _runs_with_data(case):
+        # What refuses the mode alone is no wrong question: measuring it says so, in a row of its own.
+        if not sees_one_value(error) and not _runs_with_data(case):
             raise _refusal(case, error) from error
 
 
