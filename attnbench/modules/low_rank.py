@@ -165,9 +165,10 @@ class NystromAttention(nn.Module):
         largest = matrix.sum(dim=-2).amax(dim=over, keepdim=True).unsqueeze(-1)  # (1, 1, 1, 1) or (B, heads, 1, 1)
         inverse = matrix.transpose(-2, -1) / largest
         unit = torch.eye(self.num_landmarks, dtype=matrix.dtype, device=matrix.device)
+        outer, middle, inner = 13 / 4 * unit, 15 / 4 * unit, 7 / 4 * unit
         for _ in range(self.pinv_iterations):
             product = matrix @ inverse
-            inverse = inverse @ (13 * unit - product @ (15 * unit - product @ (7 * unit - product))) / 4
+            inverse = inverse @ (outer - product @ (middle - product @ inner.sub(product, alpha=1 / 4)))
         return inverse
 
 
