@@ -14,6 +14,7 @@ from attnbench.metrics.hardware import flags, free_bytes, release_memory
 from attnbench.metrics.metric import Declared, Finding, Options, chosen, known
 from attnbench.metrics.subject import Subject, tensors_in
 from attnbench.targets.backend import attention_backend, first_step
+from attnbench.targets.batch_norm import one_value_explained, sees_one_value
 from attnbench.targets.build import build
 from attnbench.targets.engines import engine_of
 from attnbench.targets.fake import fake_tensors
@@ -32,10 +33,11 @@ def measure(case: Case, options: Options) -> Iterator[Finding]:
             before holds all the same.
     """
     readings: dict[str, Any] = {}
-    for finding in _measure(case, options, readings):
-        if isinstance(finding, Reading):
-            readings[finding.name] = finding.value
-        yield finding
+    with one_value_explained(case):
+        for finding in _measure(case, options, readings):
+            if isinstance(finding, Reading):
+                readings[finding.name] = finding.value
+            yield finding
 
 
 def _measure(case: Case, options: Options, readings: Mapping[str, Any]) -> Iterator[Finding]:
@@ -84,6 +86,8 @@ def _without_data(case: Case, wanted: Sequence[Declared], options: Options) -> G
         subject = build(case, "meta")
         subject.forward()
     except Exception as error:  # foreign code: what meta cannot run, the device may
+        if sees_one_value(error):
+            raise  # nor can the device
         yield Note("counted_live", f"{case.name} cannot run without data ({named(error)}): it is counted with")
         return (yield from _with_data(case, counters, options, alone))
     if alone:

@@ -156,6 +156,20 @@ def test_one_impossible_cell_of_many_is_a_row() -> None:
     assert wide.layout == "bchw"
 
 
+@pytest.mark.parametrize(
+    ("mode", "batch", "status"), [("fwd", 1, "ok"), ("fwd_bwd", 1, "unsupported"), ("fwd_bwd", 2, "ok")]
+)
+@pytest.mark.parametrize("metrics", ["params", "static", "latency"])
+def test_a_batch_norm_that_sees_one_value_is_a_row(mode: str, batch: int, status: str, metrics: str) -> None:
+    """Alone as well: the question is a right one, and in eval mode, or with more samples, it has an answer."""
+    case = Case("bam", height=1, width=1, tokens=1, dim=32, mode=mode, batch_size=batch)
+    (ready,) = resolved([case], InlineChannel())
+    record = measured(ready, InlineChannel(), Options(metrics=(metrics,), max_time=0.02))
+    assert record.status == status
+    assert ("a larger --batch-size" in record.reason) == (status == "unsupported")
+    assert "counted_live" not in {note.kind for note in record.notes}
+
+
 class Canned:
     """Answers measurements with prepared endings."""
 
