@@ -1,6 +1,7 @@
 """Local and sparse attention written differently, for float64: as full attention under a mask built pair by pair."""
 
 import importlib
+import warnings
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -156,7 +157,8 @@ def published_natten(
     published = importlib.import_module("natten.functional").na2d
     qkv = project(weights, "qkv", tokens_of(x)).float().chunk(3, -1)
     laid_out = (each.reshape(len(x), *x.shape[2:], heads, -1) for each in qkv)
-    attended = published(*laid_out, kernel_size=(kernel, kernel), dilation=dilation, is_causal=causal)
+    with warnings.catch_warnings(action="ignore"):  # it calls flex_attention as older torch wanted it
+        attended = published(*laid_out, kernel_size=(kernel, kernel), dilation=dilation, is_causal=causal)
     return map_of(project(weights, "out", attended.flatten(3).flatten(1, 2).to(x.dtype)), x)
 
 
