@@ -92,6 +92,10 @@ class Case:
         """A copy with some fields replaced."""
         return replace(self, **changes)
 
+    def settings(self, prefix: str) -> dict[str, Scalar]:
+        """The hyper-parameters that begin with the prefix (`attn.`, `swap.`), without it."""
+        return {name.removeprefix(prefix): value for name, value in self.params if name.startswith(prefix)}
+
     def to_dict(self) -> dict[str, Any]:
         """The `case` object of a record."""
         data = {field.name: getattr(self, field.name) for field in fields(self)}

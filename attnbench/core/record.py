@@ -20,7 +20,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
                "backward_uncounted_ops", "counters", "verified", "counted_on", "claimed_complexity", "bytes_moved",
                "predicted_peak_bytes", "predicted_weights_bytes", "predicted_inputs_bytes",
                "predicted_optimizer_bytes", "predicted_saved_bytes", "predicted_temporary_bytes",
-               "predicted_scratch_bytes", "predicted_method"),
+               "predicted_scratch_bytes", "predicted_method", "swapped", "inserted"),
     "latency": ("median_ms", "ci_low_ms", "ci_high_ms", "mean_ms", "p95_ms", "min_ms", "processes", "samples",
                 "set_aside", "warmup_ms", "compile_ms", "cold_ms", "cold_low_ms", "cold_high_ms", "kernel_ms",
                 "host_ms", "launch_bound", "other_cores", "samples_ms", "method"),

@@ -27,13 +27,17 @@ __all__ = ["count_backward", "count_macs", "count_parameters"]
 
 
 @metric(name="params", on="meta", fields=("static.params", "static.trainable_params", "static.buffers",
-                                          "static.claimed_complexity"))  # fmt: skip
+                                          "static.claimed_complexity", "static.swapped",
+                                          "static.inserted"))  # fmt: skip
 def count_parameters(subject: Subject, options: Options) -> Iterator[Finding]:
     """Parameters, each counted once however often it is shared; and the elements of the buffers."""
     parameters = list(subject.module.parameters())
     yield Reading("static.params", sum(p.numel() for p in parameters), "count", "same", "Params")
     yield Reading("static.trainable_params", sum(p.numel() for p in parameters if p.requires_grad), "count", "same")
     yield Reading("static.buffers", sum(buffer.numel() for buffer in subject.module.buffers()), "count", "same")
+    for how in ("swapped", "inserted"):
+        if places := getattr(subject, how):
+            yield Reading(f"static.{how}", {"count": len(places), "places": dict(places)})
     if subject.complexity is not None:
         yield Reading("static.claimed_complexity", subject.complexity)
 

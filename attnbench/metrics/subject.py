@@ -46,7 +46,8 @@ class Subject:
 
     `inputs` are the positional arguments of the forward: tensors, and for some modules plain integers (height,
     width). `where` is `meta`, `fake` or the case's device; only on the device does a step take real time and memory.
-    `readings` are what earlier instruments read of this Case, by dotted name.
+    `readings` are what earlier instruments read of this Case, by dotted name. `swapped` and `inserted` say at which
+    modules of a network an attention was put: dotted name to the class that stood there, or in front of it.
     `compiled` stands for the module once an engine has compiled it, `replays` for whole steps that it recorded.
     """
 
@@ -61,6 +62,8 @@ class Subject:
     readings: Mapping[str, Any] = field(default_factory=dict)
     compiled: Callable[..., Any] | None = None
     replays: dict[Step, Replay] = field(default_factory=dict)
+    swapped: Mapping[str, str] = field(default_factory=dict)
+    inserted: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def tensors(self) -> list[Tensor]:

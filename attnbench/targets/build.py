@@ -1,6 +1,7 @@
 """The only door from a Case to a Subject: finds the target, fills its constructor, and makes its inputs."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,18 +14,24 @@ from attnbench.core.record import Note
 from attnbench.core.spec import Spec
 from attnbench.metrics.subject import Expected, Subject
 from attnbench.targets.construct import construct, default_heads, variants
-from attnbench.targets.detect import detect
 from attnbench.targets.fake import fake_device
-from attnbench.targets.insertion import insert, site_shapes
-from attnbench.targets.layouts import Shape, make_inputs, over_map
+from attnbench.targets.hosted import INSERTED, SWAPPED, Changed, change
+from attnbench.targets.layouts import Shape, make_inputs
 from attnbench.targets.sources import Target, locate
 
 __all__ = ["build", "settings_of", "shape_of"]
 
 _DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _IMAGE_CHANNELS = 3
-# Settings that begin with this go to the inserted attention, not to the network.
-_INSERTED = "attn."
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """The module, the arguments it was built with, and what was put into it."""
+
+    module: nn.Module
+    arguments: dict[str, Any]
+    changed: Changed = field(default_factory=Changed)
 
 
 def build(case: Case, where: str) -> Subject:
@@ -37,20 +44,21 @@ def build(case: Case, where: str) -> Subject:
     device = {"meta": "meta", "fake": fake_device(case.device)}.get(where, where)
     target = locate(case.target)
     torch.manual_seed(case.seed)
-    module, arguments = _constructed(case, target, where, device)
+    built = _constructed(case, target, where, device)
     with torch.device(device):
-        module = _cast(module, _DTYPES[case.dtype], where)
+        module = _cast(built.module, _DTYPES[case.dtype], where)
         inputs = make_inputs(module, case.layout, shape_of(case), _DTYPES[case.dtype], device)
     module.train(case.differentiates)
     if case.kind == "module" and case.differentiates:
         # Inside a network an attention hands gradients on to the layer before it.
         inputs = tuple(value.requires_grad_() if isinstance(value, torch.Tensor) else value for value in inputs)
-    return Subject(case, module, inputs, where, _expected(case, target, arguments), _claim(case, target),
-                   (_built_note(case, target, arguments),), _optimizer(case, module))  # fmt: skip
+    return Subject(case, module, inputs, where, _expected(case, target, built), _claim(case, target),
+                   (_built_note(case, target, built.arguments), *built.changed.notes), _optimizer(case, module),
+                   swapped=built.changed.swapped, inserted=built.changed.inserted)  # fmt: skip
 
 
-def _constructed(case: Case, target: Target, where: str, device: str) -> tuple[nn.Module, dict[str, Any]]:
-    """The module on that device, and the arguments it was built with.
+def _constructed(case: Case, target: Target, where: str, device: str) -> _Built:
+    """The module on that device, and what is known of how it was built.
 
     A constructor that reads a number off a tensor cannot run on fake ones: it is run on the meta device, where what it
     makes on the CPU by name has values, and its weights are made fake afterwards.
@@ -63,12 +71,13 @@ def _constructed(case: Case, target: Target, where: str, device: str) -> tuple[n
         if where != "fake":
             raise
     with unset_fake_temporarily(), torch.device("meta"):
-        module, arguments = make(case, target)
+        built = make(case, target)
 
     def fake(tensor: torch.Tensor) -> torch.Tensor:
         return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
 
-    return _with_weights(module, fake), arguments
+    _with_weights(built.module, fake)
+    return built
 
 
 def _cast(module: nn.Module, dtype: torch.dtype, where: str) -> nn.Module:
@@ -116,50 +125,36 @@ def shape_of(case: Case) -> Shape:
 
 
 def settings_of(case: Case, inserted: bool) -> dict[str, Scalar]:
-    """The user's `--set`: for the attention in a network when they begin with `attn.`, else for the target."""
-    return {
-        name.removeprefix(_INSERTED): value for name, value in case.params if name.startswith(_INSERTED) == inserted
-    }
+    """The user's `--set`: for the inserted attention when they begin with `attn.`, else for the target; those for a
+    swapped one begin with `swap.`."""
+    if inserted:
+        return case.settings(INSERTED)
+    return {name: value for name, value in case.params if not name.startswith((INSERTED, SWAPPED))}
 
 
-def _module(case: Case, target: Target) -> tuple[nn.Module, dict[str, Any]]:
+def _module(case: Case, target: Target) -> _Built:
     settings = settings_of(case, inserted=False)
-    return construct(target.name, target.factory, shape_of(case), settings, case.heads is not None)
+    return _Built(*construct(target.name, target.factory, shape_of(case), settings, case.heads is not None))
 
 
-def _network(case: Case, target: Target) -> tuple[nn.Module, dict[str, Any]]:
-    network, arguments = _module(case, target)
-    if case.insert is None:
-        return network, arguments
-    attention = locate(case.insert)
-    insert(network, [_attention_at(case, attention, shape) for shape in _inserted_shapes(case, target)])
-    return network, arguments
+def _network(case: Case, target: Target) -> _Built:
+    built = _module(case, target)
+    changed = change(built.module, case, lambda: _plain(case, target))
+    return _Built(built.module, built.arguments, changed)
 
 
-def _attention_at(case: Case, attention: Target, shape: Shape) -> nn.Module:
-    settings, heads_given = settings_of(case, inserted=True), case.heads is not None
-    module, _ = construct(attention.name, attention.factory, shape, settings, heads_given)
-    layout = attention.spec.layout if attention.spec else detect(attention, shape, settings, heads_given)
-    return over_map(module, layout)
+def _plain(case: Case, target: Target) -> tuple[nn.Module, tuple[Any, ...]]:
+    """The network with nothing put into it, and inputs, on the device of the context."""
+    network = _module(case, target).module
+    device = str(torch.get_default_device())
+    return network, make_inputs(network, case.layout, shape_of(case), torch.float32, device)
 
 
-def _inserted_shapes(case: Case, target: Target) -> list[Shape]:
-    """The shape of the feature map at each place of the network, from a forward on the meta device."""
-    with torch.device("meta"):
-        network, _ = _module(case, target)
-        (image,) = make_inputs(network, "bchw", shape_of(case), torch.float32, "meta")
-        sites = site_shapes(network, image)
-    return [
-        Shape(case.batch_size, height, width, height * width, channels, case.heads or default_heads(channels))
-        for channels, height, width in sites
-    ]
-
-
-def _expected(case: Case, target: Target, arguments: Mapping[str, Any]) -> Expected | None:
+def _expected(case: Case, target: Target, built: _Built) -> Expected | None:
     """The formulas' figures, where the target and what is inserted have formulas."""
-    if target.spec is None:
+    if target.spec is None or case.swap is not None:
         return None
-    total = _evaluate(target.spec, shape_of(case), arguments)
+    total = _evaluate(target.spec, shape_of(case), built.arguments)
     if case.insert is None:
         return total
     attention = locate(case.insert)
@@ -167,7 +162,7 @@ def _expected(case: Case, target: Target, arguments: Mapping[str, Any]) -> Expec
         return None
     settings = settings_of(case, inserted=True)
     parts = [total]
-    for shape in _inserted_shapes(case, target):
+    for shape in built.changed.shapes:
         filled = next(variants(attention.name, attention.factory, shape, settings, case.heads is not None))
         parts.append(_evaluate(attention.spec, shape, filled))
     return Expected(sum(part.params for part in parts), sum(part.macs for part in parts))
@@ -179,13 +174,13 @@ def _evaluate(spec: Spec, shape: Shape, arguments: Mapping[str, Any]) -> Expecte
 
 
 def _claim(case: Case, target: Target) -> str | None:
-    source = locate(case.insert) if case.insert else target
+    put = case.insert or case.swap
+    source = locate(put) if put else target
     return source.spec.complexity if source.spec else None
 
 
 def _built_note(case: Case, target: Target, arguments: Mapping[str, Any]) -> Note:
     call = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-    inserted = f" with {case.insert} behind its attention sites" if case.insert else ""
     # Of a module that is not ours, people must see what was made of it.
     kind = "built" if target.spec else "built_own"
-    return Note(kind, f"built as {target.name}({call}){inserted}, layout {case.layout}")
+    return Note(kind, f"built as {target.name}({call}), layout {case.layout}")

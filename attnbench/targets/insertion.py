@@ -1,45 +1,70 @@
-"""Puts an attention into a network: which places it offers, of what shape, and how it is initialised there."""
+"""Puts an attention into a network: behind which of its modules, and how it is initialised there."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from attnbench.core.errors import UnsupportedError
+from attnbench.targets.hosts.patterns import chosen
+from attnbench.targets.hosts.stages import Host, MapSizes, stages_of
 
-__all__ = ["Site", "initialise", "insert", "site_shapes"]
+__all__ = ["initialise", "insert", "places"]
 
-# A place in a network: the parent module and the name of the child that the attention is put behind.
-Site = tuple[nn.Module, str]
-
-
-def _sites(network: nn.Module) -> list[Site]:
-    offered = getattr(network, "attention_sites", None)
-    if not callable(offered):
-        raise UnsupportedError(f"{type(network).__name__} names no places for an attention (attention_sites)")
-    return list(offered())
+# The name of the attention in the module that it stands behind.
+INSERTED = "inserted"
 
 
-def site_shapes(network: nn.Module, image: Tensor) -> list[tuple[int, int, int]]:
-    """Channels, height and width at each site, seen in one forward of the image (on the meta device: for free)."""
-    shapes: list[tuple[int, int, int]] = []
+def places(host: Host, patterns: Sequence[str], name: str) -> dict[str, MapSizes]:
+    """The modules that an attention goes behind, and the sizes (C, H, W) of the maps it gets there.
 
-    def see(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        shapes.append((output.shape[1], output.shape[2], output.shape[3]))
+    Raises:
+        UsageError: a pattern matches no module.
+        UnsupportedError: no rule finds a place, or what was named gives no map.
+    """
+    sizes = {call.name: host.map_of(call) for call in host.calls}
+    called = [each for each, _ in host.network.named_modules() if each in sizes and each]
+    names = chosen(called, patterns, name) if patterns else stages_of(host)
+    if not names:
+        raise UnsupportedError(f"{name} has no places for an attention: at {_text(host.image)} no rule for hosts finds "
+                               "stages of feature maps (B, C, H, W); name places with --at")  # fmt: skip
+    return {each: _sizes(host, each, sizes[each]) for each in names}
 
-    hooks = [parent.get_submodule(name).register_forward_hook(see) for parent, name in _sites(network)]
-    with torch.no_grad():
-        network.eval()(image)
-    for hook in hooks:
-        hook.remove()
-    return shapes
+
+def _sizes(host: Host, name: str, found: MapSizes | None) -> MapSizes:
+    if found is None:
+        output = next(call.output for call in reversed(host.calls) if call.name == name)
+        gives = "x".join(map(str, output.shape)) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        raise UnsupportedError(f"no attention can stand behind {name}: it gives {gives}, which is no map (B, C, H, W)")
+    return found
 
 
-def insert(network: nn.Module, attentions: list[nn.Module]) -> None:
-    """Put one attention behind each site, in the order of the sites."""
-    for (parent, name), attention in zip(_sites(network), attentions, strict=True):
+def _text(image: tuple[int, int]) -> str:
+    return f"{image[0]}x{image[1]}"
+
+
+def insert(network: nn.Module, attentions: Mapping[str, nn.Module]) -> None:
+    """Put each attention behind the module of that dotted name.
+
+    The module stays what it is, for whoever reads its attributes or loads its weights: it gets the attention as a
+    further child, which a hook calls with what it gave. A container that would run it as one of its own, or trip over
+    it, is wrapped; a plain `Sequential` runs it as its last.
+    """
+    for name, attention in attentions.items():
         initialise(attention)
-        setattr(parent, name, nn.Sequential(parent.get_submodule(name), attention))
+        module = network.get_submodule(name)
+        if type(module).forward is nn.Sequential.forward:
+            module.append(attention)  # type: ignore[operator]
+        elif isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+            network.set_submodule(name, nn.Sequential(module, attention))
+        else:
+            module.add_module(INSERTED, attention)
+            module.register_forward_hook(_behind)
+
+
+def _behind(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+    attended: Tensor = module.get_submodule(INSERTED)(output)
+    return attended
 
 
 def initialise(attention: nn.Module) -> None:

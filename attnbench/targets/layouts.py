@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from attnbench.core.errors import UnsupportedError
 
-__all__ = ["LAYOUTS", "TOKEN_NUMBERS", "Shape", "make_inputs", "over_map", "plausible"]
+__all__ = ["LAYOUTS", "TOKEN_NUMBERS", "Shape", "inner", "make_inputs", "over_map", "over_tokens", "plausible"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +127,8 @@ class _OverMap(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
+        if self.layout == "bchw":
+            return _first(self.attention(x, *_extra_arguments(self.attention, 1, Shape(batch, height, width, 1, 1, 1))))
         if self.layout == "bhwc":
             return _first(self.attention(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
         tokens = x.flatten(2).transpose(1, 2)  # (B, C, H, W) -> (B, N, C)
@@ -134,6 +136,28 @@ class _OverMap(nn.Module):
         shape = Shape(batch, height, width, height * width, channels, 1)
         out = _first(self.attention(*[tokens] * copies, *_extra_arguments(self.attention, copies, shape)))
         return out.transpose(1, 2).reshape(batch, -1, height, width)
+
+
+class _OverTokens(nn.Module):
+    """Lets an attention of another layout stand in a network of tokens (B, N, C)."""
+
+    def __init__(self, attention: nn.Module, layout: str, heads: int) -> None:
+        super().__init__()
+        self.attention, self.layout, self.heads = attention, layout, heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        match self.layout:
+            case "nbc" | "qkv_nbc":
+                return self._call(x.transpose(0, 1)).transpose(0, 1)  # (B, N, C) -> (N, B, C)
+            case "bcn":
+                return self._call(x.transpose(1, 2)).transpose(1, 2)
+            case "qkv_bhnd":
+                split = x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)  # (B, N, C) -> (B, heads, N, d)
+                return self._call(split).transpose(1, 2).flatten(2)
+        return self._call(x)
+
+    def _call(self, x: Tensor) -> Tensor:
+        return _first(self.attention(*[x] * len(LAYOUTS[self.layout](Shape(1, 1, 1, 1, 1, 1)))))
 
 
 def _first(output: Any) -> Tensor:
@@ -147,8 +171,23 @@ def over_map(attention: nn.Module, layout: str) -> nn.Module:
     Raises:
         UnsupportedError: its layout cannot be made from one feature map.
     """
-    if layout == "bchw":
-        return attention
-    if layout not in ("bnc", "bhwc", "qk", "qkv"):
+    if layout not in ("bchw", "bnc", "bhwc", "qk", "qkv"):
         raise UnsupportedError(f"an attention of layout {layout} cannot be inserted into a network of feature maps")
     return _OverMap(attention, layout)
+
+
+def over_tokens(attention: nn.Module, layout: str, shape: Shape) -> nn.Module:
+    """The attention as a module on tokens (B, N, C) of that shape.
+
+    Raises:
+        UnsupportedError: it reads maps, or asks for the sides of one where the shape has none.
+    """
+    if layout in ("bchw", "bhwc"):
+        raise UnsupportedError(f"it reads feature maps ({layout}), not tokens")
+    make_inputs(attention, layout, shape, torch.float32, "meta")
+    return _OverTokens(attention, layout, shape.heads)
+
+
+def inner(module: nn.Module) -> nn.Module:
+    """The attention itself, of what `over_map` or `over_tokens` gave."""
+    return module.attention if isinstance(module, _OverMap | _OverTokens) else module
