@@ -1,17 +1,24 @@
 """Quadratic attention: every query is compared with every key, and a softmax weighs the values."""
 
+import math
+
+import torch
 import torch.nn.functional as F
-from torch import Tensor, nn, zeros
+from torch import Tensor, nn
 
 from attnbench.modules._choices import one_of
+from attnbench.modules._heads import merge_heads, split_heads
 from attnbench.modules._masks import hide_later
+from attnbench.modules._rotary import rotate
 from attnbench.modules._widths import head_dim, reduced
 from attnbench.modules.spec import attention
 
 __all__ = [
     "AdditiveAttention",
+    "DifferentialAttention",
     "FlexAttention",
     "GroupedQueryAttention",
+    "LatentAttention",
     "MultiHeadAttention",
     "MultiHeadSelfAttention",
     "MultiQueryAttention",
@@ -20,6 +27,7 @@ __all__ = [
     "ScaledDotProduct",
     "SdpaAttention",
     "SelfAttention2d",
+    "TalkingHeads",
 ]
 
 
@@ -51,7 +59,7 @@ class SelfAttention2d(nn.Module):
         self.query = nn.Conv2d(dim, d_k, 1)
         self.key = nn.Conv2d(dim, d_k, 1)
         self.value = nn.Conv2d(dim, dim, 1)
-        self.gamma = nn.Parameter(zeros(1))
+        self.gamma = nn.Parameter(torch.zeros(1))
         self.return_attention = return_attention
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
@@ -489,3 +497,178 @@ class FlexAttention(nn.Module):
         attended = self.core(query, key, value)  # (B, heads, N, d)
         y: Tensor = self.out(attended.transpose(1, 2).flatten(2))  # (B, N, C)
         return y
+
+
+@attention(
+    name="mla",
+    aliases=("latent",),
+    layout="bnc",
+    complexity="N^2",
+    memory="N^2",
+    where={
+        "d_n": "qk_nope_head_dim or C // heads",
+        "d_r": "qk_rope_head_dim or max(C // heads // 4 * 2, 2)",
+        "d_v": "v_head_dim or C // heads",
+        "d_c": "kv_lora_rank or 4*(C // heads)",
+        "q_weights": "q_lora_rank*(C + heads*(d_n + d_r)) if q_lora_rank else C*heads*(d_n + d_r)",
+        "kv_weights": "C*(d_c + d_r) + d_c*heads*(d_n + d_v)",
+    },
+    params="q_weights + (q_lora_rank or 0) + kv_weights + d_c + heads*d_v*C",
+    macs="B*(N*(q_weights + kv_weights + heads*d_v*C) + N**2*heads*(d_n + d_r + d_v))",
+    paper="DeepSeek-AI 2024, DeepSeek-V2, arXiv:2405.04434",
+    computes="softmax",
+    causal="flag",
+)
+class LatentAttention(nn.Module):
+    """Multi-head latent attention of DeepSeek-V2: keys and values are made from one narrow latent, which is cached.
+
+    (c, k_r) = W_a x, (k_h, v_h) = W_b rms(c), q_h = W_q x or W_qb rms(W_qa x); key h is [k_h | rope(k_r)], where all
+    heads share k_r, and query h [q_h | rope(q_rh)]; y = W_o concat_h(softmax(q k^T / sqrt(d_n + d_r)) v).
+    (B, N, C) -> (B, N, C). A forward of N tokens makes all keys and values: what the latent saves is a decoder's cache,
+    d_c + d_r numbers a token. Eager: the heads * N^2 weights are held.
+
+    Hyper-parameters, with d = dim / heads: `kv_lora_rank` d_c (4 d, as in the paper), `q_lora_rank` (none: queries
+    straight from x, as in DeepSeek-V2-Lite), `qk_nope_head_dim` d_n (d), `qk_rope_head_dim` d_r (d / 2, made even),
+    `v_head_dim` d_v (d), `rope_theta`; `causal` masks the keys after the query, whose products are computed all the
+    same.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        q_lora_rank: int | None = None,
+        kv_lora_rank: int | None = None,
+        qk_nope_head_dim: int | None = None,
+        qk_rope_head_dim: int | None = None,
+        v_head_dim: int | None = None,
+        rope_theta: float = 10000.0,
+        causal: bool = False,
+    ) -> None:
+        super().__init__()
+        width = head_dim(dim, heads)
+        self.heads, self.rope_theta, self.causal = heads, rope_theta, causal
+        self.d_n, self.d_v = qk_nope_head_dim or width, v_head_dim or width
+        self.d_r, self.d_c = qk_rope_head_dim or max(width // 4 * 2, 2), kv_lora_rank or 4 * width
+        if self.d_r % 2:
+            raise ValueError(f"qk_rope_head_dim={self.d_r} is odd: channels are rotated in pairs")
+        self.query = self._queries(dim, q_lora_rank, heads * (self.d_n + self.d_r))
+        self.kv_a = nn.Linear(dim, self.d_c + self.d_r, bias=False)
+        self.kv_norm = nn.RMSNorm(self.d_c, eps=1e-6)
+        self.kv_b = nn.Linear(self.d_c, heads * (self.d_n + self.d_v), bias=False)
+        self.out = nn.Linear(heads * self.d_v, dim, bias=False)
+
+    @staticmethod
+    def _queries(dim: int, rank: int | None, width: int) -> nn.Module:
+        if not rank:
+            return nn.Linear(dim, width, bias=False)
+        return nn.Sequential(
+            nn.Linear(dim, rank, bias=False), nn.RMSNorm(rank, eps=1e-6), nn.Linear(rank, width, bias=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        query = split_heads(self.query(x), self.heads)  # (B, heads, N, d_n + d_r)
+        latent, shared = self.kv_a(x).split((self.d_c, self.d_r), dim=-1)  # (B, N, d_c), (B, N, d_r)
+        key_value = split_heads(self.kv_b(self.kv_norm(latent)), self.heads)  # (B, heads, N, d_n + d_v)
+        key, value = key_value.split((self.d_n, self.d_v), dim=-1)
+        rotated = rotate(shared, self.rope_theta).unsqueeze(1).expand(-1, self.heads, -1, -1)  # (B, heads, N, d_r)
+        query = torch.cat((query[..., : self.d_n], rotate(query[..., self.d_n :], self.rope_theta)), dim=-1)
+        scores = (query * query.shape[-1] ** -0.5) @ torch.cat((key, rotated), dim=-1).transpose(-2, -1)
+        if self.causal:
+            scores = hide_later(scores)  # (B, heads, N, N)
+        y: Tensor = self.out(merge_heads(scores.softmax(dim=-1) @ value))  # (B, N, C)
+        return y
+
+
+@attention(
+    name="diff",
+    aliases=("differential",),
+    layout="bnc",
+    complexity="N^2",
+    memory="N^2",
+    params="4*C**2 + C + 3*(C // heads)",
+    macs="B*(4*N*C**2 + 2*N**2*C) + C // heads",
+    paper="Ye et al. 2024, Differential Transformer, arXiv:2410.05258",
+    computes="other",
+    causal="flag",
+)
+class DifferentialAttention(nn.Module):
+    """Differential attention: the difference of two softmax attentions, which cancels what both attend to.
+
+    q and k have two halves a head, v one: A_h = S_1 - lambda S_2, where S_i = softmax(q_i k_i^T / sqrt(d / 2)), and
+    y = W_o concat_h((1 - lambda_0) rms(A_h v_h)), d = dim / heads. lambda = exp(a_1 . b_1) - exp(a_2 . b_2) + lambda_0
+    with learned a and b, lambda_0 = 0.8 - 0.6 exp(-0.3 depth). (B, N, C) -> (B, N, C). Eager: twice heads * N^2 weights
+    are held, but the values are multiplied once, by the difference; two fused attentions would do it twice, 3 N^2 C in
+    all. The products in lambda are the d MACs beside those of the batch.
+
+    Hyper-parameters: `depth` of the layer, from 0; `causal` masks the keys after the query, whose products are computed
+    all the same.
+    """
+
+    def __init__(self, dim: int, heads: int, depth: int = 0, causal: bool = False) -> None:
+        super().__init__()
+        self.heads, self.head_dim, self.causal = heads, head_dim(dim, heads), causal
+        if self.head_dim % 2:
+            raise ValueError(f"dim={dim} over {heads} heads leaves {self.head_dim} channels, which have no two halves")
+        self.lambda_0 = 0.8 - 0.6 * math.exp(-0.3 * depth)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.lambda_q = nn.Parameter(torch.randn(2, 1, self.head_dim // 2) * 0.1)
+        self.lambda_k = nn.Parameter(torch.randn(2, self.head_dim // 2, 1) * 0.1)
+        self.norm = nn.RMSNorm(self.head_dim, eps=1e-5)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.qkv(x).chunk(3, dim=-1)  # (B, N, C) each
+        query, key = split_heads(query, 2 * self.heads), split_heads(key, 2 * self.heads)  # (B, 2 * heads, N, d / 2)
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)  # (B, 2 * heads, N, N)
+        if self.causal:
+            scores = hide_later(scores)
+        first, second = scores.softmax(dim=-1).unflatten(1, (self.heads, 2)).unbind(2)  # (B, heads, N, N)
+        grown = (self.lambda_q @ self.lambda_k).exp().flatten()  # (2)
+        weights = first - (grown[0] - grown[1] + self.lambda_0) * second
+        attended = self.norm(weights @ split_heads(value, self.heads)) * (1 - self.lambda_0)  # (B, heads, N, d)
+        y: Tensor = self.out(merge_heads(attended))  # (B, N, C)
+        return y
+
+
+@attention(
+    name="talking_heads",
+    layout="bnc",
+    complexity="N^2",
+    memory="N^2",
+    params="4*C**2 + (3*C if qkv_bias else 0) + C + 2*(heads**2 + heads)",
+    macs="B*(4*N*C**2 + 2*N**2*C + 2*N**2*heads**2)",
+    paper="Shazeer et al. 2020, Talking-Heads Attention, arXiv:2003.02436; as in CaiT: Touvron et al. 2021",
+    computes="other",
+)
+class TalkingHeads(nn.Module):
+    """Talking-heads attention: the heads are mixed by learned matrices, before the softmax and after it.
+
+    (q, k, v) = split(W_qkv x), y = W_o concat_h((W_w softmax(W_l (q k^T / sqrt(d))))_h v_h), where W_l and W_w act on
+    the heads of each pair of tokens, with a bias. (B, N, C) -> (B, N, C). No fused kernel computes it, since each score
+    needs those of all heads: several forms of heads * N^2 numbers are held.
+
+    Hyper-parameters: `qkv_bias`.
+    """
+
+    def __init__(self, dim: int, heads: int, qkv_bias: bool = False) -> None:
+        super().__init__()
+        self.heads, self.head_dim = heads, head_dim(dim, heads)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.mix_scores = nn.Linear(heads, heads)
+        self.mix_weights = nn.Linear(heads, heads)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # (B, N, 3C) -> (B, N, 3, heads, d) -> (3, B, heads, N, d)
+        query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4)
+        scores = (query * self.head_dim**-0.5) @ key.transpose(-2, -1)  # (B, heads, N, N)
+        weights = self._mixed(self.mix_weights, self._mixed(self.mix_scores, scores).softmax(dim=-1))
+        y: Tensor = self.out(merge_heads(weights @ value))  # (B, N, C)
+        return y
+
+    @staticmethod
+    def _mixed(layer: nn.Linear, scores: Tensor) -> Tensor:
+        # The layer over the heads of each pair, without moving the heads: (h, h) @ (B, h, N * N)
+        weight = layer.weight.expand(len(scores), -1, -1)
+        return torch.baddbmm(layer.bias[:, None], weight, scores.flatten(2)).view_as(scores)

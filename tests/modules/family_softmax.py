@@ -29,6 +29,13 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     ],
     "gqa": [{"kv_heads": 1, "causal": True}],
     "mqa": [{"causal": True}],
+    "mla": [
+        {"causal": True},
+        {"q_lora_rank": 24},
+        {"q_lora_rank": 11, "kv_lora_rank": 13, "qk_nope_head_dim": 5, "qk_rope_head_dim": 6, "v_head_dim": 7},
+    ],
+    "diff": [{"causal": True}, {"depth": 3}],
+    "talking_heads": [{"qkv_bias": True}],
     "mha": [{"d_k": 8}, {"d_v": 24}, {"d_k": 5, "d_v": 7, "bias": False}, {"d_o": 40}, {"d_o": 40, "bias": False}],
     "additive_attn": [{"hidden_dim": 24}],
     "pseudo_linear_attn": [{"key_ratio": 2}, {"key_ratio": 5}],
@@ -58,6 +65,15 @@ BY_HAND: list[tuple[str, dict[str, Any], Shape, int]] = [
     ("gqa", {}, (1, 64, 8, 4, 4), 2 * 65_536 + 2 * 16_384 + 2 * 16_384),
     # one of 4 heads, d = 16: as above
     ("mqa", {}, (1, 64, 4, 4, 4), 2 * 65_536 + 2 * 16_384 + 2 * 16_384),
+    # N = 16, 4 heads of d = 16, d_c = 64, d_r = 8: q 16*64*96 = 98,304; kv_a 16*64*72 = 73,728
+    # kv_b 16*64*128 = 131,072; out 16*64*64 = 65,536; q k^T 256*4*24 = 24,576; A v 256*4*16 = 16,384
+    ("mla", {}, (1, 64, 4, 4, 4), 98_304 + 73_728 + 131_072 + 65_536 + 24_576 + 16_384),
+    # queries by 24 numbers: 16*64*24 = 24,576 and 16*24*96 = 36,864; batch 2
+    ("mla", {"q_lora_rank": 24}, (2, 64, 4, 4, 4), 2 * (24_576 + 36_864 + 73_728 + 131_072 + 65_536 + 24_576 + 16_384)),
+    # as mhsa, and two products of 8 numbers for lambda, whatever the batch: 2 * (4*65,536 + 2*16,384) + 16
+    ("diff", {}, (2, 64, 4, 4, 4), 2 * (4 * 65_536 + 2 * 16_384) + 16),
+    # as mhsa, and twice 256 pairs of tokens by 4 x 4 heads
+    ("talking_heads", {}, (1, 64, 4, 4, 4), 4 * 65_536 + 2 * 16_384 + 2 * 4_096),
     ("mha", {}, (1, 64, 4, 32, 32), 150_994_944),
     # N = 16, 4 heads: q, k 16*64*32 = 32,768 each; v, out 16*64*96 = 98,304 each; 256*32 and 256*96; batch 2
     ("mha", {"d_k": 8, "d_v": 24}, (2, 64, 4, 4, 4), 2 * (2 * 32_768 + 2 * 98_304 + 8_192 + 24_576)),
@@ -299,3 +315,73 @@ def _() -> Comparison:
     oracle = partial(oracles.masked_by_hand, heads=4, sees=lambda i, j: True, slopes=[1, 1 / 4, 1 / 16, 1 / 64])
     module = filled(softmax.FlexAttention(32, 4, mask="alibi"))
     return Comparison(module, oracle, (noise(1, 13, 32),), backward=False)
+
+
+RANKS: list[dict[str, Any]] = [
+    {},
+    {"q_lora_rank": 20, "causal": True},
+    {"q_lora_rank": 11, "kv_lora_rank": 13, "qk_nope_head_dim": 5, "qk_rope_head_dim": 6, "v_head_dim": 7},
+]
+for hyper in RANKS:
+
+    @reference("mla", f"transformers DeepseekV3Attention, {hyper}", "transformers")
+    def _(hyper: dict[str, Any] = hyper) -> Comparison:
+        oracle = partial(oracles.deepseek, heads=4, hyper=hyper)
+        return Comparison(filled(softmax.LatentAttention(64, 4, **hyper)), oracle, (noise(2, 13, 64),), in_float32=True)
+
+    @reference("mla", f"own oracle: head by head, rotated as complex numbers, {hyper}")
+    def _(hyper: dict[str, Any] = hyper) -> Comparison:
+        oracle = partial(oracles.latent, heads=4, hyper=hyper)
+        return Comparison(filled(softmax.LatentAttention(64, 4, **hyper)), oracle, (noise(1, 11, 64),))
+
+
+@control("mla", "the query's rotated part is not rotated")
+def _() -> Comparison:
+    oracle = partial(oracles.latent, heads=4, hyper={}, mistake="unturned")
+    return Comparison(filled(softmax.LatentAttention(64, 4)), oracle, (noise(2, 13, 64),))
+
+
+@control("mla", "scaled by the width without positions")
+def _() -> Comparison:
+    oracle = partial(oracles.latent, heads=4, hyper={}, mistake="scale")
+    return Comparison(filled(softmax.LatentAttention(64, 4)), oracle, (noise(2, 13, 64),))
+
+
+for depth, causal in ((0, False), (3, True)):
+
+    @reference("diff", f"timm DiffAttention, depth={depth}, causal={causal}", "timm")
+    def _(depth: int = depth, causal: bool = causal) -> Comparison:
+        module = filled(softmax.DifferentialAttention(64, 4, depth, causal))
+        oracle = partial(oracles.timm_diff, heads=4, depth=depth, causal=causal)
+        return Comparison(module, oracle, (noise(2, 13, 64),), in_float32=True)
+
+    @reference("diff", f"own oracle: two fused attentions a head, depth={depth}, causal={causal}")
+    def _(depth: int = depth, causal: bool = causal) -> Comparison:
+        module = filled(softmax.DifferentialAttention(48, 3, depth, causal))
+        oracle = partial(oracles.two_attentions, heads=3, depth=depth, causal=causal)
+        return Comparison(module, oracle, (noise(1, 17, 48),))
+
+
+@control("diff", "lambda of another depth")
+def _() -> Comparison:
+    oracle = partial(oracles.two_attentions, heads=4, depth=1)
+    return Comparison(filled(softmax.DifferentialAttention(64, 4)), oracle, (noise(2, 13, 64),))
+
+
+for bias in (False, True):
+
+    @reference("talking_heads", f"timm TalkingHeadAttn, qkv_bias={bias}", "timm")
+    def _(bias: bool = bias) -> Comparison:
+        module = filled(softmax.TalkingHeads(64, 4, qkv_bias=bias))
+        return Comparison(module, partial(oracles.timm_talking, heads=4), (noise(2, 13, 64),))
+
+
+@reference("talking_heads", "own oracle: einsum over the heads, one sequence")
+def _() -> Comparison:
+    return Comparison(filled(softmax.TalkingHeads(48, 3)), partial(oracles.talking, heads=3), (noise(1, 11, 48),))
+
+
+@control("talking_heads", "the matrices are transposed")
+def _() -> Comparison:
+    oracle = partial(oracles.talking, heads=4, transposed=True)
+    return Comparison(filled(softmax.TalkingHeads(64, 4)), oracle, (noise(2, 13, 64),))

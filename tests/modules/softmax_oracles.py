@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from comparisons import weighted
@@ -231,3 +232,112 @@ def masked_by_hand(weights: Weights, x: Tensor, heads: int, sees: Sees, slopes: 
         shares = exponentials / exponentials.sum(-1, keepdim=True)
         parts.append(torch.einsum("bij,bjd->bid", shares, value[..., own]))
     return torch.einsum("oc,bnc->bno", weights["out.weight"], torch.cat(parts, dim=-1)) + weights["out.bias"]
+
+
+def deepseek(weights: Weights, x: Tensor, heads: int, hyper: Mapping[str, Any]) -> Tensor:
+    """DeepSeek-V3's attention, which is that of V2, given the angles of our rotation."""
+    published = importlib.import_module("transformers.models.deepseek_v3.modeling_deepseek_v3")
+    width, ranks = x.shape[-1] // heads, {name: value for name, value in hyper.items() if name != "causal"}
+    sizes = {
+        "q_lora_rank": None,
+        "kv_lora_rank": 4 * width,
+        "qk_nope_head_dim": width,
+        "qk_rope_head_dim": width // 2,
+        "v_head_dim": width,
+    } | ranks
+    config = published.DeepseekV3Config(
+        hidden_size=x.shape[-1],
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        attn_implementation="eager",
+        **sizes,
+    )
+    names = {"query": "q_proj", "query.0": "q_a_proj", "query.1": "q_a_layernorm", "query.2": "q_b_proj"}
+    names |= {"kv_a": "kv_a_proj_with_mqa", "kv_norm": "kv_a_layernorm", "kv_b": "kv_b_proj", "out": "o_proj"}
+    named = {f"{names[name.removesuffix('.weight')]}.weight": weight for name, weight in weights.items()}
+    half = sizes["qk_rope_head_dim"] // 2
+    angle = torch.tensor([[n * 10000 ** (-i / half) for i in range(half)] * 2 for n in range(x.shape[1])])[None]
+    mask = additive_mask(x.shape[1]) if hyper.get("causal") else None
+    attention = published.DeepseekV3Attention(config, 0)
+    return weighted(attention, named, x, (angle.double().cos(), angle.double().sin()), mask)
+
+
+def root_mean_square(x: Tensor, gain: Tensor, eps: float) -> Tensor:
+    return x / (x.square().mean(-1, keepdim=True) + eps).sqrt() * gain
+
+
+def latent(weights: Weights, x: Tensor, heads: int, hyper: Mapping[str, Any], mistake: str = "none") -> Tensor:
+    """Head by head; pairs of channels are complex numbers, which a rotation multiplies."""
+    width = x.shape[-1] // heads
+    d_n, d_v = hyper.get("qk_nope_head_dim", width), hyper.get("v_head_dim", width)
+    d_r, d_c = hyper.get("qk_rope_head_dim", width // 2), hyper.get("kv_lora_rank", 4 * width)
+    rates = torch.tensor([10000 ** (-2 * i / d_r) for i in range(d_r // 2)], dtype=x.dtype)
+    turn = torch.polar(torch.ones((), dtype=x.dtype), torch.arange(x.shape[1])[:, None] * rates)  # (N, d_r / 2)
+
+    def turned(y: Tensor) -> Tensor:
+        return torch.view_as_complex(y.unflatten(-1, (-1, 2)).contiguous()) * turn
+
+    if "query.weight" in weights:
+        query = x @ weights["query.weight"].T
+    else:
+        low = root_mean_square(x @ weights["query.0.weight"].T, weights["query.1.weight"], 1e-6)
+        query = low @ weights["query.2.weight"].T
+    compressed = x @ weights["kv_a.weight"].T
+    shared = turned(compressed[..., d_c:])
+    made = root_mean_square(compressed[..., :d_c], weights["kv_norm.weight"], 1e-6) @ weights["kv_b.weight"].T
+    y = torch.zeros_like(x)
+    for q, kv, out in zip(
+        query.chunk(heads, -1), made.chunk(heads, -1), weights["out.weight"].chunk(heads, 1), strict=True
+    ):
+        pairs = q[..., d_n:].unflatten(-1, (-1, 2)).contiguous()
+        q_r = torch.view_as_complex(pairs) if mistake == "unturned" else turned(q[..., d_n:])
+        scores = q[..., :d_n] @ kv[..., :d_n].mT + (q_r @ shared.mT.conj()).real
+        scores = scores / (d_n if mistake == "scale" else d_n + d_r) ** 0.5
+        if hyper.get("causal"):
+            scores = scores + additive_mask(x.shape[1])
+        y = y + torch.softmax(scores, -1) @ kv[..., -d_v:] @ out.T
+    return y
+
+
+def timm_diff(weights: Weights, x: Tensor, heads: int, depth: int, causal: bool) -> Tensor:
+    module = importlib.import_module("timm.layers.diff_attention").DiffAttention(x.shape[-1], heads, depth=depth)
+    named = {"qkv.weight": weights["qkv.weight"], "sub_norm.weight": weights["norm.weight"]}
+    named |= {f"proj.{each}": weights[f"out.{each}"] for each in ("weight", "bias")}
+    named |= {f"lambda_{n}{i + 1}": weights[f"lambda_{n}"][i].flatten() for n in "qk" for i in range(2)}
+    return weighted(module, named, x, is_causal=causal)
+
+
+def two_attentions(weights: Weights, x: Tensor, heads: int, depth: int, causal: bool = False) -> Tensor:
+    """The difference of the outputs of two attentions, as their fused kernels would give it, head by head."""
+    products = (weights["lambda_q"].flatten(1) * weights["lambda_k"].flatten(1)).sum(1).exp()
+    start = 0.8 - 0.6 * 2.718281828459045 ** (-0.3 * depth)
+    query, key, value = (part.chunk(heads, -1) for part in (x @ weights["qkv.weight"].T).chunk(3, -1))
+    parts = []
+    for q, k, v in zip(query, key, value, strict=True):
+        first, second = (
+            torch.nn.functional.scaled_dot_product_attention(qi, ki, v, is_causal=causal)
+            for qi, ki in zip(q.chunk(2, -1), k.chunk(2, -1), strict=True)
+        )
+        difference = first - (products[0] - products[1] + start) * second
+        parts.append(root_mean_square(difference, weights["norm.weight"], 1e-5) * (1 - start))
+    return torch.cat(parts, -1) @ weights["out.weight"].T + weights["out.bias"]
+
+
+def timm_talking(weights: Weights, x: Tensor, heads: int) -> Tensor:
+    published = importlib.import_module("timm.models.cait").TalkingHeadAttn
+    names = {"mix_scores": "proj_l", "mix_weights": "proj_w", "out": "proj", "qkv": "qkv"}
+    named = {f"{names[n.partition('.')[0]]}.{n.partition('.')[2]}": weight for n, weight in weights.items()}
+    return weighted(published(x.shape[-1], heads, qkv_bias="qkv.bias" in weights), named, x)
+
+
+def talking(weights: Weights, x: Tensor, heads: int, transposed: bool = False) -> Tensor:
+    """By the indices of the heads: g mixes h."""
+    query, key, value = (part.unflatten(-1, (heads, -1)) for part in (x @ weights["qkv.weight"].T).chunk(3, -1))
+    equation = "hg,bhij->bgij" if transposed else "gh,bhij->bgij"
+    scores = torch.einsum("bihd,bjhd->bhij", query, key) / query.shape[-1] ** 0.5
+    scores = torch.einsum(equation, weights["mix_scores.weight"], scores)
+    exponentials = (scores + weights["mix_scores.bias"][:, None, None]).exp()
+    shares = exponentials / exponentials.sum(-1, keepdim=True)
+    mixed = torch.einsum(equation, weights["mix_weights.weight"], shares) + weights["mix_weights.bias"][:, None, None]
+    attended = torch.einsum("bhij,bjhd->bihd", mixed, value).flatten(2)
+    return attended @ weights["out.weight"].T + weights["out.bias"]

@@ -7,10 +7,13 @@ from torch import nn
 from torch.nn.attention.flex_attention import create_block_mask
 
 from attnbench.modules._flex import Band, blocks_of
+from attnbench.modules._rotary import rotate
 from attnbench.modules.softmax import (
     AdditiveAttention,
+    DifferentialAttention,
     FlexAttention,
     GroupedQueryAttention,
+    LatentAttention,
     MultiHeadAttention,
     MultiHeadSelfAttention,
     MultiQueryAttention,
@@ -19,6 +22,7 @@ from attnbench.modules.softmax import (
     ScaledDotProduct,
     SdpaAttention,
     SelfAttention2d,
+    TalkingHeads,
 )
 
 MAP = (2, 64, 5, 7)
@@ -46,12 +50,15 @@ def test_a_map_with_fewer_channels_than_the_key_ratio_is_refused(module: type[nn
 
 
 ALL_WITH_HEADS = [
+    DifferentialAttention,
     FlexAttention,
     GroupedQueryAttention,
+    LatentAttention,
     MultiHeadAttention,
     MultiHeadSelfAttention,
     MultiQueryAttention,
     SdpaAttention,
+    TalkingHeads,
 ]
 
 
@@ -154,3 +161,21 @@ def test_flex_finds_its_blocks_once() -> None:
 def test_flex_refuses_masks_that_it_does_not_have(hyper: dict[str, str | int], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         FlexAttention(32, 4, **hyper)  # type: ignore[arg-type]
+
+
+def test_diff_needs_two_halves_of_each_head() -> None:
+    with pytest.raises(ValueError, match="dim=9 over 3 heads leaves 3 channels, which have no two halves"):
+        DifferentialAttention(9, 3)
+
+
+def test_mla_rotates_pairs() -> None:
+    with pytest.raises(ValueError, match="qk_rope_head_dim=5 is odd: channels are rotated in pairs"):
+        LatentAttention(64, 4, qk_rope_head_dim=5)
+
+
+def test_a_rotation_depends_on_the_distance_alone() -> None:
+    x, y = noise(1, 1, 6).expand(1, 9, 6), noise(1, 1, 6, seed=3).expand(1, 9, 6)
+    scores = (rotate(x, 100.0) @ rotate(y, 100.0).mT)[0]
+    torch.testing.assert_close(scores[1:, 1:], scores[:-1, :-1])
+    torch.testing.assert_close(scores.diagonal(), (x * y).sum(-1)[0])
+    assert not torch.allclose(scores[0], scores[0, :1])
