@@ -97,7 +97,7 @@ def test_on_the_cpu_the_parts_of_every_module_add_up_in_every_mode(name: str, mo
     assert ("saved" in found, "optimizer" in found) == (mode != "fwd", mode == "train")
     assert found["activations"] == found["peak"] - sum(found.get(part, 0) for part in PARTS[:3])
     spare = found["peak"] - found["live_peak"] - found["workspace"]
-    assert 0 <= spare <= 16, "what is neither scratch nor a tensor is a number that autograd saved"
+    assert 0 <= spare <= 48, "what is neither scratch nor a tensor is a number that autograd saved"
     assert found["process_peak"] > found["peak"]
     assert not any(tensor.grad is not None for tensor in subject.differentiated)
 

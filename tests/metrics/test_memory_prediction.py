@@ -23,8 +23,8 @@ from attnbench.targets.fake import NEEDS_VALUES, fake_tensors
 from attnbench.targets.resolve import resolve
 
 FLOAT = 4
-# Of `number * tensor` autograd keeps the number as a tensor of eight bytes, which no operator makes.
-NUMBERS = 16
+# Of `number * tensor` autograd keeps the number as a tensor of eight bytes, which no operator makes: six in one module.
+NUMBERS = 48
 RECURRENT = ("LSTM", "GRU")
 RNG_STATE = 5056  # the generator's state, which checkpointing keeps for each call
 
