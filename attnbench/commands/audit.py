@@ -129,7 +129,7 @@ def _audits(
 
 def _static(root: "Case", channel: "Channel", timeout: float) -> "Iterator[Record]":
     """Records without running: at more sides where these prove nothing, at small ones where it needs real tensors."""
-    from attnbench.engine.ladder import LATTICE, SIDES, SMALL, climbed
+    from attnbench.engine.ladder import LATTICE, SIDES, SMALL, climbed, side_of
     from attnbench.metrics.metric import Options
     from attnbench.report.growth import unproved
 
@@ -141,9 +141,9 @@ def _static(root: "Case", channel: "Channel", timeout: float) -> "Iterator[Recor
     def climb(sides: Sequence[int]) -> "list[Record]":
         return at(sides, *counts, "predicted_memory")
 
-    first = climb([root.height or SIDES[0]])
+    first = climb([side_of(root)])
     if all(record.value("static.counted_on") == "meta" for record in first):
-        records = [*first, *climb([side for side in SIDES if side != root.height])]
+        records = [*first, *climb([side for side in SIDES if side != side_of(root)])]
         if unproved(records):
             records += climb(LATTICE)
     else:

@@ -1,5 +1,6 @@
 """One target at a ladder of sizes: resolved once, then counted or timed at each side."""
 
+import math
 from collections.abc import Sequence
 
 from attnbench.core.case import Case
@@ -9,7 +10,7 @@ from attnbench.engine.channels import Channel
 from attnbench.engine.session import resolved, run
 from attnbench.metrics.metric import Options
 
-__all__ = ["LATTICE", "SIDES", "SMALL", "TIMED", "TIMED_LARGER", "at_side", "climbed", "rooted"]
+__all__ = ["LATTICE", "SIDES", "SMALL", "TIMED", "TIMED_LARGER", "at_side", "climbed", "rooted", "side_of"]
 
 # Seven sides prove a polynomial of the fourth degree with two spare points; the powers of two tell N log N, and the
 # last three are large enough for an exponent. Multiples of 32 suit networks that halve their map five times.
@@ -26,9 +27,16 @@ TIMED_LARGER = (128, 192, 256, 384, 512)
 
 
 def at_side(case: Case, side: int) -> Case:
-    """The Case on a square map, or image, of that side."""
+    """The Case on a square map, or image, of that side; a network of tokens with as many as such a map has."""
+    if case.kind == "network" and case.tokens is not None:
+        return case.with_(tokens=side * side)
     tokens = side * side if case.kind == "module" else None
     return case.with_(height=side, width=side, tokens=tokens)
+
+
+def side_of(case: Case) -> int:
+    """The side that a Case on the ladder is at."""
+    return case.height or math.isqrt(case.tokens or 0)
 
 
 def rooted(case: Case, channel: Channel, sides: Sequence[int], timeout: float | None = None) -> Case:
@@ -38,6 +46,10 @@ def rooted(case: Case, channel: Channel, sides: Sequence[int], timeout: float | 
         UsageError: the target is not there, or it can be built at none; the message is that of the first side.
     """
     refusal: UsageError | None = None
+    if case.height is None and case.tokens is None:  # its library tells whether it reads images or tokens
+        (sized,) = resolved([case], channel, timeout)
+        assert isinstance(sized, Case)  # as below
+        case = sized
     for side in sides:
         try:
             (answer,) = resolved([at_side(case, side)], channel, timeout)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
-from attnbench.core.errors import UnsupportedError, UsageError
+from attnbench.core.errors import UnsupportedError, UsageError, named
 from attnbench.core.registry import did_you_mean
 from attnbench.targets.providers import library, unknown
 from attnbench.targets.sources import USUAL_TOKENS, Target
@@ -91,7 +91,10 @@ def _class_of(name: str, config: Any) -> Any:
     networks = library("hf").MODEL_MAPPING
     if config not in networks:
         raise UsageError(f"hf:{name} is a configuration without a network of its own (no AutoModel).")
-    found = networks[config]
+    try:
+        found = networks[config]
+    except Exception as error:  # its file is loaded now, and may need what is not installed
+        raise UsageError(f"hf:{name} does not load: {named(error)}.") from error
     return found[0] if isinstance(found, list | tuple) else found  # the first is the whole body
 
 
@@ -113,12 +116,12 @@ def _configured(name: str, settings: Settings) -> Any:
     return config
 
 
-def _of_images(name: str, image_size: int | tuple[int, int], **settings: Any) -> nn.Module:
+def _of_images(name: str, image_size: tuple[int, int], **settings: Any) -> nn.Module:
     how, settings = _apart(settings)
-    if isinstance(image_size, tuple):
-        image_size = image_size[0] if image_size[0] == image_size[1] else image_size
-    if hasattr(_configured(name, {}), "image_size"):
-        settings = {"image_size": image_size} | settings
+    usual = getattr(_configured(name, {}), "image_size", None)
+    if usual is not None:
+        square = isinstance(usual, int) and image_size[0] == image_size[1]
+        settings = {"image_size": image_size[0] if square else list(image_size)} | settings
     return _called(_built(_configured(name, settings), how), (_IMAGES,))
 
 
