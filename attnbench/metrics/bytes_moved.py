@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from attnbench.core.record import Reading
+from attnbench.metrics.counters.quiet import flex_by_its_parts
 from attnbench.metrics.metric import Finding, Options, metric
 from attnbench.metrics.roof.regions import Regions
 from attnbench.metrics.roof.touched import Touched
@@ -55,10 +56,10 @@ def least_traffic(subject: Subject) -> Traffic:
         subject.step()  # its first step makes the state that it keeps
     touched = Touched([*subject.weights, *subject.tensors])
     if not subject.case.differentiates:
-        with touched:
+        with flex_by_its_parts(), touched:
             output = subject.forward()
         return Traffic(touched.read.bytes, touched.written.bytes, _new_bytes(output, touched))
-    with touched:
+    with flex_by_its_parts(), touched:
         output = subject.module(*subject.inputs)
     outputs = _new_bytes(output, touched)
     gradients, updated = _gradient_bytes(subject, output), _updated(subject)

@@ -87,7 +87,8 @@ class FlexCore(nn.Module):
         """Raises NotImplementedError where a gradient is wanted on the CPU: torch has none there."""
         if query.device.type == "meta":
             return self._without_data(query, key, value)
-        if query.device.type == "cpu" and torch.is_grad_enabled() and query.requires_grad:
+        wanted = torch.is_grad_enabled() and query.requires_grad
+        if wanted and query.device.type == "cpu" and type(query) is Tensor:  # fake ones may stand for another device
             raise NotImplementedError("flex_attention has no backward on the CPU: use --mode fwd, or a CUDA device")
         blocks = self._blocks_for(query)
         if torch.compiler.is_compiling():
@@ -105,7 +106,7 @@ class FlexCore(nn.Module):
         if known is not None:
             return known
         blocks = blocks_of(self.band, self.mask_mod, tokens, device)
-        if type(blocks.kv_indices) is Tensor and not torch.compiler.is_compiling():  # fake ones are not for others
+        if type(blocks.kv_indices) is Tensor and not torch.compiler.is_compiling():  # fake ones are of no use later
             self._blocks[tokens, device] = blocks
         return blocks
 

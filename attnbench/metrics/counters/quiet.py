@@ -9,7 +9,7 @@ from unittest import mock
 
 import torch
 
-__all__ = ["quiet"]
+__all__ = ["flex_by_its_parts", "quiet"]
 
 _FLEX = "torch.nn.attention.flex_attention"
 
@@ -24,14 +24,14 @@ def quiet() -> Iterator[Any]:
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
             stack.enter_context(torch.compiler.set_stance("force_eager"))
-            stack.enter_context(_flex_by_its_parts())
+            stack.enter_context(flex_by_its_parts())
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
 
 
 @contextmanager
-def _flex_by_its_parts() -> Iterator[None]:
+def flex_by_its_parts() -> Iterator[None]:
     """flex_attention compiles itself and refuses meta tensors; where torch can be told otherwise, it is.
 
     A module that uses it has loaded it; nobody else shall wait for that.

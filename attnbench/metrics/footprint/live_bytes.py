@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import DispatchKey
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -55,14 +56,15 @@ def _may_be_in_place(func: Any, args: Any) -> bool:
     return not args[0]._is_view()
 
 
+# A view too, whatever its schema says, and what only lets go of a history.
+_LOOKING = frozenset({torch.ops.aten._unsafe_view.default, torch.ops.aten.detach_.default})
 # What asks for sizes, and the marks that an optimizer sets for a profiler.
 _WITHOUT_TENSORS = ("prim", "profiler")
 
 
 def _only_looks(func: Any) -> bool:
     """Whether this operator gives a view, or asks a tensor something, and so computes nothing."""
-    unsafe = func is torch.ops.aten._unsafe_view.default  # a view too, whatever its schema says
-    return unsafe or getattr(func, "is_view", False) or getattr(func, "namespace", "") in _WITHOUT_TENSORS
+    return func in _LOOKING or getattr(func, "is_view", False) or getattr(func, "namespace", "") in _WITHOUT_TENSORS
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -88,7 +90,12 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in held:
             self._watch(tensor)
 
+    # flex_attention and its like are no operators of ATen: what they are made of is followed.
+    supports_higher_order_operators = True
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not hasattr(func, "overloadpacket"):
+            return self._by_its_parts(func, args, kwargs or {})
         self._peak, before = self.peak, self.now
         call = None if _only_looks(func) else described(func, args, kwargs or {})
         output = func(*args, **(kwargs or {}))
@@ -102,6 +109,10 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 moment = Moment(before, self.now - before)
                 self.calls[call] = max(moment, self.calls.get(call, moment))
         return output
+
+    def _by_its_parts(self, func: Any, args: Any, kwargs: Any) -> Any:
+        with self:
+            return func.py_kernels[DispatchKey.CompositeExplicitAutograd](*args, **kwargs)
 
     @property
     def peak(self) -> int:

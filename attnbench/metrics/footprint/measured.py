@@ -8,6 +8,7 @@ from torch import Tensor
 
 from attnbench.core.errors import named
 from attnbench.core.record import Note
+from attnbench.metrics.counters.quiet import flex_by_its_parts
 from attnbench.metrics.footprint.live_bytes import LiveBytes, storage_bytes
 from attnbench.metrics.footprint.parts import Counted, Figure, Held, Live, Unknown
 from attnbench.metrics.subject import Subject
@@ -53,15 +54,16 @@ def forward_of(subject: Subject) -> Any:
 
 
 def step_in_two(subject: Subject, look: Callable[[], int]) -> Figure:
-    """Run a step; what `look` gives between its forward and its backward."""
+    """Run a step, each operator by itself; what `look` gives between its forward and its backward."""
     nothing = nothing_between(subject)
-    if nothing is not None:
-        subject.forward()
-        return nothing
-    output = forward_of(subject)
-    seen = look()
-    subject.finish(output)
-    return seen
+    with flex_by_its_parts():
+        if nothing is not None:
+            subject.forward()
+            return nothing
+        output = forward_of(subject)
+        seen = look()
+        subject.finish(output)
+        return seen
 
 
 def followed_live(subject: Subject) -> Live | Unknown:
