@@ -153,7 +153,7 @@ class NeighborhoodAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
-        tokens = x.flatten(2).transpose(1, 2)  # (B, C, H, W) -> (B, N, C)
+        tokens = x.flatten(2).transpose(1, 2).contiguous()  # (B, C, H, W) -> (B, N, C)
         query, key, value = split_qkv(self.qkv(tokens), self.heads)  # (B, heads, N, d)
         rows, columns = self._neighbours(height, x.device), self._neighbours(width, x.device)  # (H, k_h), (W, k_w)
         near = _pairs(rows.clamp(0, height - 1) * width, columns.clamp(0, width - 1))  # (N, K), K = k_h * k_w
@@ -241,7 +241,7 @@ class SlidingWindowAttention(nn.Module):
         # Not minus infinity: a padded query may see nothing, and its gradient must not become NaN.
         scores = scores.masked_fill(self._hidden(tokens, x.device), torch.finfo(x.dtype).min)
         attended = scores.softmax(dim=-1) @ self._spans(value).transpose(-2, -1)  # (B, heads, n, window, d)
-        y: Tensor = self.out(heads_last(attended.flatten(2, 3)[:, :, :tokens]))  # (B, N, C)
+        y: Tensor = self.out(heads_last(attended.flatten(2, 3))[:, :tokens].contiguous())  # (B, N, C)
         return y
 
     def _spans(self, x: Tensor) -> Tensor:
@@ -390,8 +390,8 @@ class LocallyGroupedAttention(nn.Module):
         query, key, value = split_qkv(self.qkv(windows(whole, sides)), self.heads)  # (B, nW, heads, T, d)
         scores = (query * self.scale) @ key.transpose(-2, -1)  # (B, nW, heads, T, T)
         attended = heads_last(scores.softmax(dim=-1) @ value)  # (B, nW, T, C)
-        attended = unwindowed(attended, sides, whole.shape[2] // self.window)[:, : x.shape[2], : x.shape[3]]
-        y: Tensor = self.out(attended)  # (B, H, W, C)
+        attended = unwindowed(attended, sides, whole.shape[2] // self.window)  # (B, H', W', C)
+        y: Tensor = self.out(attended[:, : x.shape[2], : x.shape[3]].contiguous())  # (B, H, W, C)
         return y.permute(0, 3, 1, 2)
 
 
@@ -441,7 +441,7 @@ class BiLevelRoutingAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         whole = padded(x.permute(0, 2, 3, 1), (self.n_win, self.n_win))  # (B, H', W', C)
         sides = whole.shape[1] // self.n_win, whole.shape[2] // self.n_win
-        query, key, value = self.qkv(whole).chunk(3, -1)  # (B, H', W', C)
+        query, key, value = self.qkv(whole.contiguous()).chunk(3, -1)  # (B, H', W', C)
         attended = self._attend(*(windows(each, sides) for each in (query, key, value)))  # (B, R, T, C)
         attended = unwindowed(attended, sides, self.n_win)  # (B, H', W', C)
         if self.side is not None:
