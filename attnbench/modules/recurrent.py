@@ -440,7 +440,7 @@ class Based(nn.Module):
     """Linear attention of Based: the exponential of the softmax by the first three terms of its Taylor series.
 
     y_i = W_o concat_h(sum_j w_ij v_j / sum_j w_ij), w = 1 + s + s^2/2 = phi(q) . phi(k), s = q . k / sqrt(f),
-    phi(x) = [1, x, x (x) x / sqrt(2)] of x / f^1/4: 1 + f + f^2 features. No biases. (B, N, C) -> (B, N, C).
+    phi(x) = [1, x, x (x) x / sqrt(2)] with q / sqrt(f): 1 + f + f^2 features. No biases. (B, N, C) -> (B, N, C).
     Causal, the scores within a chunk of c tokens are the polynomial itself; between chunks, as without `causal`, it is
     phi, of N (1 + f + f^2) numbers for each head. The weights are summed as one more value beside the d of a head.
 
@@ -458,7 +458,7 @@ class Based(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = (_split(layer(x), self.heads) for layer in (self.query, self.key, self.value))
-        query, key = (each * each.shape[-1] ** -0.25 for each in (query, key))  # (B, h, N, f)
+        query = query * query.shape[-1] ** -0.5  # (B, h, N, f)
         # The sums of weights are a column of their own; N^-1/2 cancels, and keeps sums over N within float16.
         value = F.pad(value, (0, 1), value=1.0) * value.shape[2] ** -0.5  # (B, h, N, d + 1)
         sums = self._causal(query, key, value) if self.causal else _taylor(query) @ (_taylor(key).mT @ value)
@@ -470,12 +470,12 @@ class Based(nn.Module):
         tokens = query.shape[2]
         query, key, value = (chunked(each, min(self.chunk, tokens)) for each in (query, key, value))
         scores = query @ key.mT  # (B, h, n, c, c)
-        within = (1 + scores + scores.square() / 2).tril() @ value  # (B, h, n, c, d + 1)
+        within = torch.addcmul(1 + scores, scores, scores, value=0.5).tril() @ value  # (B, h, n, c, d + 1)
         before = _taylor(query) @ sums_before(_taylor(key).mT @ value)  # (B, h, n, c, d + 1)
         return (within + before).flatten(2, 3)[:, :, :tokens]
 
 
 def _taylor(x: Tensor) -> Tensor:
     """[1, x, x (x) x / sqrt(2)]: (..., f) -> (..., 1 + f + f^2)."""
-    squares = (x.unsqueeze(-1) * x.unsqueeze(-2)).flatten(-2) * 0.5**0.5  # (..., f^2)
-    return torch.cat((torch.ones_like(x[..., :1]), x, squares), -1)
+    squares = torch.addcmul(x.new_zeros(()), x.unsqueeze(-1), x.unsqueeze(-2), value=0.5**0.5)  # (..., f, f)
+    return torch.cat((torch.ones_like(x[..., :1]), x, squares.flatten(-2)), -1)
