@@ -1,6 +1,7 @@
 """The only door from a Case to a Subject: finds the target, fills its constructor, and makes its inputs."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ from attnbench.core.record import Note
 from attnbench.core.spec import Spec
 from attnbench.metrics.subject import Expected, Subject
 from attnbench.targets.construct import construct, default_heads, variants
-from attnbench.targets.fake import fake_device
+from attnbench.targets.fake import fake_device, numbers_on_the_cpu
 from attnbench.targets.hosted import INSERTED, SWAPPED, Changed, change
 from attnbench.targets.layouts import Shape, make_inputs
 from attnbench.targets.sources import Target, locate
@@ -60,18 +61,24 @@ def build(case: Case, where: str) -> Subject:
 def _constructed(case: Case, target: Target, where: str, device: str) -> _Built:
     """The module on that device, and what is known of how it was built.
 
-    A constructor that reads a number off a tensor cannot run on fake ones: it is run on the meta device, where what it
-    makes on the CPU by name has values, and its weights are made fake afterwards.
+    A constructor that reads a number off a tensor cannot run without data: it is run on the meta device, where what it
+    makes on the CPU by name has values, or with its ranges of numbers on the CPU too; its weights are made fake, or
+    moved, afterwards.
     """
     make = _network if case.kind == "network" else _module
     try:
         with torch.device(device):
             return make(case, target)
-    except UnsupportedError:
-        if where != "fake":
+    except UnsupportedError as error:
+        if where not in ("fake", "meta"):
             raise
-    with unset_fake_temporarily(), torch.device("meta"):
-        built = make(case, target)
+        refusal = error
+    for numbers in (nullcontext, numbers_on_the_cpu):
+        with unset_fake_temporarily(), torch.device("meta"), numbers(), suppress(UnsupportedError):
+            built = make(case, target)
+            break
+    else:
+        raise refusal
 
     def fake(tensor: torch.Tensor) -> torch.Tensor:
         return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)

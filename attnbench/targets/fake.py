@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import (
@@ -11,8 +12,9 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
     UnsupportedFakeTensorException,
 )
+from torch.overrides import TorchFunctionMode
 
-__all__ = ["NEEDS_VALUES", "fake_device", "fake_tensors"]
+__all__ = ["NEEDS_VALUES", "fake_device", "fake_tensors", "numbers_on_the_cpu"]
 
 # What a module raises that looks at values, which fake tensors do not have.
 NEEDS_VALUES = (
@@ -23,6 +25,20 @@ NEEDS_VALUES = (
 )
 
 _LOG = logging.getLogger("torch._subclasses.fake_tensor")
+
+
+# Makers of small tensors whose values a constructor may read: the rates of its layers, their widths.
+_OF_NUMBERS = (torch.arange, torch.linspace, torch.logspace, torch.tensor, torch.as_tensor)
+
+
+class numbers_on_the_cpu(TorchFunctionMode):  # noqa: N801 - a context
+    """Inside `torch.device("meta")`: ranges and given numbers are made on the CPU, and have values; weights are not."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        if func in _OF_NUMBERS and given.get("device") is None:
+            given = {**given, "device": "cpu"}
+        return func(*args, **given)
 
 
 def fake_device(device: str) -> str:
