@@ -7,7 +7,8 @@ __all__ = ["merge_heads", "split_heads"]
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """(B, N, heads * d) -> (B, heads, N, d)."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    batch, tokens, channels = x.shape
+    return x.reshape(batch, tokens, heads, channels // heads).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:

@@ -21,7 +21,8 @@ __all__ = [
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """(..., N, d), (..., M, d), (..., M, e) -> (..., N, e), each step written out."""
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)  # (..., N, M)
-    return scores.softmax(dim=-1) @ value
+    attended: Tensor = scores.softmax(dim=-1) @ value
+    return attended
 
 
 @attention(
@@ -157,7 +158,9 @@ class NystromAttention(nn.Module):
         return y
 
     def _landmarks(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.num_landmarks, -1)).mean(dim=3)  # (B, heads, M m, d) -> (B, heads, m, d)
+        batch, heads, tokens, width = x.shape
+        marks = self.num_landmarks
+        return x.reshape(batch, heads, marks, tokens // marks, width).mean(dim=3)  # (B, heads, m, d)
 
     def _pseudo_inverse(self, matrix: Tensor) -> Tensor:
         """(B, heads, m, m) -> (B, heads, m, m), by the third-order iteration of the paper's equation 11."""

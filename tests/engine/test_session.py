@@ -112,6 +112,10 @@ def test_a_case_that_would_not_fit_is_not_started(monkeypatch: pytest.MonkeyPatc
     assert record.value("latency.median_ms") is None
 
 
+# A product written as mul and sum, as it is published and runs fastest: torch's counter does not hear it.
+SUMMED = {"aft_simple"}
+
+
 @pytest.mark.parametrize("spec", catalogue(), ids=lambda spec: spec.name)
 def test_all_counters_agree_on_everything_built_in(spec: Spec) -> None:
     """fvcore with our handles, torch's own counter, and the formula: equal integers, nothing left uncounted."""
@@ -121,7 +125,9 @@ def test_all_counters_agree_on_everything_built_in(spec: Spec) -> None:
         case = Case(spec.name, kind=spec.kind, height=height, width=width, batch_size=2, **shape)
         (ready,) = resolved([case], InlineChannel())
         record = measured(ready, InlineChannel(), Options(metrics=("static",)))
-        counters = record.value("static.counters")
+        counters = dict(record.value("static.counters"))
+        if spec.name in SUMMED:
+            assert counters.pop("torch") < record.value("static.macs")
         assert len(set(counters.values())) == 1, counters
         assert None not in counters.values()
         assert record.value("static.verified") is True

@@ -34,6 +34,9 @@ BY_HAND: list[tuple[str, dict[str, Any], Shape, int]] = [
 # What comes out narrower than what goes in, and why.
 NARROWED: dict[str, str] = {"gmlp": "one half of the channels gates the other; with d_ffn a projection widens it again"}
 
+# torch's counter says nothing of a product that is summed: MACs that the formula has and it has not.
+UNHEARD_BY_TORCH: dict[str, str] = {"aft_simple": "B*N*hidden_dim"}
+
 TOKENS = noise(2, 33, 32)
 
 
