@@ -23,6 +23,7 @@ def place_under_roof(subject: Subject, options: Options) -> Iterator[Finding]:
     """
     case = subject.case
     try:
+        _refuse_skipping(subject)
         work, times = work_of(case.mode, subject.readings), times_of(subject.readings)
         peaks = measured_peaks(case.device, case.dtype)
     except UnsupportedError as error:
@@ -31,6 +32,14 @@ def place_under_roof(subject: Subject, options: Options) -> Iterator[Finding]:
     yield from under_roof(work, times, peaks)
     if times.cold is None:
         yield Note("not_measured", "roofline.cold_percent_of_roof, roofline.cold_roof_ms: no latency of cold caches")
+
+
+def _refuse_skipping(subject: Subject) -> None:
+    """A part says of itself that, compiled, it skips what a mask hides (`skips_masked`); counters count all of it."""
+    parts = subject.module.modules()
+    if subject.case.engine == "compile" and any(getattr(part, "skips_masked", False) for part in parts):
+        raise UnsupportedError("the MACs are those of the dense product, and the compiled kernel of flex_attention "
+                               "skips the blocks that its mask hides")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,7 @@ class FlexCore(nn.Module):
         super().__init__()
         self.band, self.score_mod = band, score_mod
         self.mask_mod = None if band.everything else band.mask_mod()
+        self.skips_masked = self.mask_mod is not None  # once compiled: so its MACs say nothing of a roof
         self._blocks: dict[tuple[int, torch.device], BlockMask] = {}
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:

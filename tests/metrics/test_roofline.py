@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from metrics_subjects import subject_of, values
 from roof_samples import PEAKS
+from torch import nn
 
 from attnbench.core.case import Case
 from attnbench.core.errors import UnsupportedError
@@ -205,6 +206,18 @@ def test_null_comes_with_its_reason(case: Case, readings: dict[str, Any], reason
     assert found == {}
     assert [note.kind for note in notes] == ["not_measured"]
     assert notes[0].text.startswith("roofline: ") and reason in notes[0].text
+
+
+def test_a_compiled_kernel_that_skips_what_its_mask_hides_has_no_roof(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roofline, "measured_peaks", lambda *_: PEAKS)
+    subject = subject_of(lambda core, x: core(x), (2, 3), parts=[lambda: nn.Linear(3, 3)])
+    subject.module.parts[0].skips_masked = True  # type: ignore[union-attr, index]
+    subject.readings = WORK | TIME
+    assert "roofline.percent_of_roof" in values(place_under_roof(subject, Options()))[0]
+    subject.case = Case("body", engine="compile")
+    found, (note,) = values(place_under_roof(subject, Options()))
+    assert (found, note.kind) == ({}, "not_measured")
+    assert "skips the blocks that its mask hides" in note.text
 
 
 def test_it_comes_last_and_brings_what_it_needs() -> None:
