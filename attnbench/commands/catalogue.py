@@ -24,15 +24,16 @@ _PATIENCE = 600.0
 
 
 def list_(
-    family: Annotated[str | None, typer.Option(help="Only this family: softmax, linear, channel ...")] = None,
+    family: Annotated[opt.Many, typer.Option(help="Only these: softmax,linear,low_rank ...")] = None,
     linear: Annotated[bool, typer.Option("--linear", help="Only what claims a cost below N^2.")] = False,
+    causal: Annotated[bool, typer.Option("--causal", help="Only what is causal, or can be.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Modules and networks, what they claim, and their papers."""
     from attnbench.report.catalogue import as_json, chosen, table
-    from attnbench.targets.catalogue import offered
+    from attnbench.targets.catalogue import catalogue
 
-    specs = chosen(offered(), family, below_quadratic=linear)
+    specs = chosen(catalogue(), opt.listed(family), below_quadratic=linear, causal=causal)
     if json_:
         typer.echo(as_json(specs))
         return

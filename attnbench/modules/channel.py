@@ -83,7 +83,7 @@ class CbamChannelAttention(nn.Module):
     layout="bchw",
     complexity="N",
     memory="N",
-    where={"k": "kernel_size or (bit_length(C) - 1 + b)//gamma//2*2 + 1"},
+    where={"k": "kernel_size or 2*((bit_length(C) - 1 + b)//(2*gamma)) + 1"},
     params="k",
     macs="B*C*k",
     paper="Wang et al. 2019, ECA-Net: Efficient Channel Attention for Deep CNNs, arXiv:1910.03151",
@@ -100,8 +100,8 @@ class EfficientChannelAttention(nn.Module):
 
     def __init__(self, dim: int, kernel_size: int | None = None, gamma: int = 2, b: int = 1) -> None:
         super().__init__()
-        # floor((log2(dim) + b) / gamma) in integers; to the next odd number
-        kernel_size = kernel_size or (dim.bit_length() - 1 + b) // gamma // 2 * 2 + 1
+        # floor((log2(dim) + b) / gamma) in integers, and if that is even, one more
+        kernel_size = kernel_size or 2 * ((dim.bit_length() - 1 + b) // (2 * gamma)) + 1
         self.conv = nn.Conv1d(1, 1, kernel_size, padding=same_padding(kernel_size), bias=False)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
 """The catalogue for people: `list` as a table or JSON, `show` as a page about one module."""
 
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attnbench.core.errors import UsageError
-from attnbench.core.formula import Formula
 from attnbench.core.registry import did_you_mean
 from attnbench.core.spec import Spec
 from attnbench.core.units import UNITS
@@ -21,6 +22,8 @@ _COMPUTES = {
     "approximation": "an approximation of softmax attention",
     "other": "a function of its own",
 }
+# From here on MACs are told in billions.
+_MANY = 10**6
 _CAUSAL = {"no": "no", "flag": "if asked: --set causal=true", "always": "always"}
 
 
@@ -29,21 +32,31 @@ def big_o(claim: str) -> str:
     return f"O({claim.replace('^2', '²').replace('^1.5', '¹·⁵')})"
 
 
-def chosen(specs: Sequence[Spec], family: str | None = None, *, below_quadratic: bool = False) -> list[Spec]:
-    """The specs of a family, or with a claim below N^2.
+def chosen(
+    specs: Sequence[Spec], families: Sequence[str] = (), *, below_quadratic: bool = False, causal: bool = False
+) -> list[Spec]:
+    """The specs of these families (of all, if none is named), with a claim below N^2, that can be causal.
 
     Raises:
         UsageError: there is no such family.
     """
-    families = dict.fromkeys(spec.family for spec in specs)
-    if family is not None and family not in families:
-        known = ", ".join(families)
-        raise UsageError(f"unknown family {family!r}.{did_you_mean(family, families)} Known: {known}.")
+    wanted = [_family(family, specs) for family in families]
     return [
         spec
         for spec in specs
-        if family in (None, spec.family) and (not below_quadratic or spec.complexity in _BELOW_QUADRATIC)
+        if (not wanted or spec.family in wanted)
+        and (not below_quadratic or spec.complexity in _BELOW_QUADRATIC)
+        and (not causal or spec.causal != "no")
     ]
+
+
+def _family(text: str, specs: Sequence[Spec]) -> str:
+    """The family of that name; `low-rank` is `low_rank`."""
+    known = dict.fromkeys(spec.family for spec in specs)
+    name = text.replace("-", "_")
+    if name not in known:
+        raise UsageError(f"unknown family {text!r}.{did_you_mean(name, known)} Known: {', '.join(known)}.")
+    return name
 
 
 def as_json(specs: Sequence[Spec]) -> str:
@@ -61,25 +74,81 @@ def _facts(spec: Spec) -> dict[str, Any]:
 
 
 def table(specs: Sequence[Spec], width: int) -> "RenderableType":
-    """One line each; on a narrow terminal the paper's title gives way to its authors and year."""
+    """The specs under the names of their families, and at the end how many they are.
+
+    A narrow terminal has no room for the claimed memory, and for no more of a paper than who and when.
+    """
     from rich import box
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("Name", "Family", "Layout", "Claims"):
+    columns = [column for column in _COLUMNS if column.least_width <= width]
+    paper = _longest_that_fits(specs, width - sum(_width(column, specs) for column in columns))
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for heading in [column.heading for column in columns] + ["Paper"]:
         drawn.add_column(heading, no_wrap=True)
-    drawn.add_column("Paper", overflow="fold")
-    for spec in specs:
-        paper = spec.paper if width >= 110 else _authors(spec.paper)
-        cells = (spec.name, spec.family, spec.layout, big_o(spec.complexity), paper)
-        drawn.add_row(*map(Text, cells))
-    return drawn
+    for family, members in groupby(specs, key=lambda spec: spec.family):
+        drawn.add_row(Text(family, style="bold"))
+        for spec in members:
+            drawn.add_row(*(Text(column.cell(spec)) for column in columns), Text(paper(spec)))
+        drawn.add_section()
+    if not specs:
+        return Text("Nothing in the catalogue is all of that.")
+    return Group(drawn, Text(), Text(_CLAIMS, style="dim"), Text(_count(specs)))
 
 
-def _authors(paper: str) -> str:
+class _Column(NamedTuple):
+    heading: str
+    cell: Callable[[Spec], str]
+    # From which width of the terminal on it is shown.
+    least_width: int = 0
+
+
+_COLUMNS = (
+    _Column("Name", lambda spec: f"  {spec.name}"),
+    _Column("Layout", lambda spec: spec.layout),
+    _Column("Time", lambda spec: big_o(spec.complexity)),
+    _Column("Memory", lambda spec: big_o(spec.memory), 110),
+    _Column("Softmax", lambda spec: {"softmax": "exact", "approximation": "approximate"}.get(spec.computes, "-"), 110),
+    _Column("Causal", lambda spec: {"no": "-"}.get(spec.causal, spec.causal)),
+)
+_GAP = 3
+_CLAIMS = "Claims in the tokens N; attnbench audit NAME checks them, show NAME tells more."
+
+
+def _width(column: _Column, specs: Sequence[Spec]) -> int:
+    return max(map(len, [column.heading, *map(column.cell, specs)])) + _GAP
+
+
+def _longest_that_fits(specs: Sequence[Spec], room: int) -> Callable[[Spec], str]:
+    """How much of the papers there is room for in every row: all, authors and number, or authors alone."""
+    ways = (lambda spec: spec.paper, _authors_and_number, _authors)
+    return next((way for way in ways if all(len(way(spec)) <= room for spec in specs)), _authors)
+
+
+def _authors_and_number(spec: Spec) -> str:
+    number = re.search(r"arXiv:[0-9.]*[0-9]", spec.paper)
+    return f"{_authors(spec)}, {number[0]}" if number else _authors(spec)
+
+
+def _authors(spec: Spec) -> str:
     """Of `Zhang et al. 2019, Self-Attention ...` what stands before the comma: who and when."""
-    return paper.partition(", ")[0]
+    return re.split("[,;] ", spec.paper, maxsplit=1)[0]
+
+
+def _count(specs: Sequence[Spec]) -> str:
+    """`62 modules in 9 families, 1 network`."""
+    modules = [spec for spec in specs if spec.kind == "module"]
+    networks = len(specs) - len(modules)
+    families = len({spec.family for spec in modules})
+    parts = [f"{_many(len(modules), 'module')} in {_many(families, 'family')}"] if modules else []
+    return ", ".join(parts + ([_many(networks, "network")] if networks else []))
+
+
+def _many(number: int, what: str) -> str:
+    plural = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+    return f"{number} {what if number == 1 else plural}"
 
 
 def page(spec: Spec, width: int) -> "RenderableType":
@@ -111,8 +180,11 @@ def _lines(spec: Spec) -> list[tuple[str, str]]:
         ("Parameters", str(spec.params)),
         ("MACs", str(spec.macs)),
     ]
-    if spec.where:
-        lines.append(("where", ", ".join(f"{name} = {formula}" for name, formula in spec.where.items())))
+    where = [f"{name} = {formula}" for name, formula in spec.where.items()]
+    if any("//" in formula.text for formula in (spec.params, spec.macs, *spec.where.values())):
+        where.append("/ rounds down")
+    if where:
+        lines.append(("where", ", ".join(where)))
     if spec.aliases:
         lines.insert(0, ("Also called", ", ".join(spec.aliases)))
     defaults = [*spec.required, *(f"{name}={value!r}" for name, value in spec.hyper_parameters.items())]
@@ -131,9 +203,7 @@ def _figure(spec: Spec, side: int) -> str:
     dim = 3 if spec.kind == "network" else 64
     shape = {"B": 1, "H": side, "W": side, "N": side * side, "C": dim}
     symbols = spec.symbols(**shape, **{name: _filled(name, dim, side) for name in spec.required})
-    channels = "" if spec.kind == "network" else f" at {dim} channels"
-    params, macs = _printed(spec.params, symbols, "count"), _printed(spec.macs, symbols, "MAC")
-    return f"{params} parameters, {macs} GMACs{channels}"
+    return f"{spec.params(**symbols):,} parameters, {_macs(spec.macs(**symbols))}{_at_width(spec, dim)}"
 
 
 def _filled(name: str, dim: int, side: int) -> int:
@@ -141,5 +211,12 @@ def _filled(name: str, dim: int, side: int) -> int:
     return {"dim": dim, "seq_len": side * side, "height": side, "width": side}.get(name, 1)
 
 
-def _printed(formula: Formula, symbols: dict[str, object], unit: str) -> str:
-    return UNITS[unit].cell(formula(**symbols))
+def _macs(number: int) -> str:
+    """A gate does so few that they are told one by one."""
+    return f"{UNITS['MAC'].cell(number)} GMACs" if number >= _MANY else f"{number:,} MACs"
+
+
+def _at_width(spec: Spec, dim: int) -> str:
+    if spec.kind == "network":
+        return ""
+    return f" at {dim} channels{', 1 head' if {'heads', 'n_head'} & set(spec.required) else ''}"

@@ -135,14 +135,6 @@ def test_show_prints_the_formula_and_a_file(cli) -> None:
         assert "MACs" in out
 
 
-def test_list_filters(cli) -> None:
-    names = [spec["name"] for spec in json.loads(cli("list", "--json", "--linear").out)]
-    assert "linear_attn" in names
-    assert "pseudo_linear_attn" in names  # it claims so: `list` repeats claims
-    assert "self_attn" not in names
-    assert cli("list", "--family", "linear").out.count("O(N)") == 2
-
-
 def test_check_of_two_files(cli, tmp_path: Path) -> None:
     static = ["run", "--no-isolate", "-m", "se", "--res", "4", "--metrics", "static", "-o"]
     cli(*static, "a.jsonl")

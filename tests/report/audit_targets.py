@@ -44,6 +44,8 @@ CATALOGUE = {
     "se": "N", "cbam_channel": "N", "cbam_spatial": "N", "cbam": "N", "linear_attn": "N", "efficient_attn": "N",
     "self_attn": "N^2", "sdpa": "N^2", "mha": "N^2", "scaled_dot_product": "N^2", "additive_attn": "N^2",
     "pseudo_linear_attn": "N^2",
+    "eca": "N", "xca": "N", "ge": "N", "simam": "N", "lka": "N", "gc": "N", "coord": "N", "bam": "N", "triplet": "N",
+    "sk": "N",
 }  # fmt: skip
 NETWORKS = {
     "vgg16": "N", "vgg16+cbam": "N", "vgg16+linear_attn": "N", "vgg16+self_attn": "N^2",
