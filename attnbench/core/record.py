@@ -24,7 +24,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "latency": ("median_ms", "ci_low_ms", "ci_high_ms", "mean_ms", "p95_ms", "min_ms", "processes", "samples",
                 "set_aside", "warmup_ms", "compile_ms", "cold_ms", "cold_low_ms", "cold_high_ms", "kernel_ms",
                 "host_ms", "launch_bound", "other_cores", "samples_ms", "method"),
-    "attention": ("kernel", "operators"),
+    "attention": ("kernel", "operators", "places", "alone_ms", "alone_low_ms", "alone_high_ms", "share"),
     "throughput": ("samples_per_s", "ci_low_per_s", "ci_high_per_s", "tokens_per_s"),
     "memory": ("peak_bytes", "weights_bytes", "inputs_bytes", "optimizer_bytes", "activations_bytes", "saved_bytes",
                "temporary_bytes", "workspace_bytes", "rounding_bytes", "live_peak_bytes", "reserved_bytes",

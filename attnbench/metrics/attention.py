@@ -31,7 +31,7 @@ KERNELS: Mapping[str, str] = {
 _FIELDS = "attention.kernel, attention.operators"
 
 
-@metric(name="attention", on="after", fields=("attention",))
+@metric(name="attention", on="after", fields=("attention.kernel", "attention.operators"))
 def measure_attention(subject: Subject, options: Options) -> Iterator[Finding]:
     """The kernels of one step; of a recorded graph those that were recorded, as they run when it is written out."""
     step = subject.forward if subject.case.engine == "cudagraph" else subject.step

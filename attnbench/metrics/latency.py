@@ -17,7 +17,7 @@ from attnbench.metrics.timing.disturbance import OTHERS, SLOWED, Disturbances, c
 from attnbench.metrics.timing.sampling import Block, Samples, difference, sample, steps_a_block, warm_up
 from attnbench.metrics.timing.timers import EventTimer, Run, host_block
 
-__all__ = ["measure_latency"]
+__all__ = ["measure_latency", "time_of"]
 
 # Of the sampling on a GPU, this part of the time is for cold caches.
 _COLD = 0.4
@@ -98,6 +98,12 @@ def _cold_readings(subject: Subject, timer: EventTimer, options: Options) -> Ite
                   "latency.cold_high_ms")  # fmt: skip
     yield Reading("latency.cold_low_ms", cold.low, "ms", "lower")
     yield Reading("latency.cold_high_ms", cold.high, "ms", "lower")
+
+
+def time_of(subject: Subject, options: Options) -> Samples:
+    """Samples of one step by the timer of its device, caches warm: for instruments that set times side by side."""
+    timed = EventTimer().warm if subject.case.device.startswith("cuda") else host_block
+    return _sampled(subject, timed, options).samples
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """A Subject: a Case come alive, which is all that an instrument gets to see."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -48,6 +48,7 @@ class Subject:
     width). `where` is `meta`, `fake` or the case's device; only on the device does a step take real time and memory.
     `readings` are what earlier instruments read of this Case, by dotted name. `swapped` and `inserted` say at which
     modules of a network an attention was put: dotted name to the class that stood there, or in front of it.
+    `attentions` finds the attentions of a network: those that were put into it, or else its own.
     `compiled` stands for the module once an engine has compiled it, `replays` for whole steps that it recorded.
     """
 
@@ -62,6 +63,7 @@ class Subject:
     readings: Mapping[str, Any] = field(default_factory=dict)
     compiled: Callable[..., Any] | None = None
     replays: dict[Step, Replay] = field(default_factory=dict)
+    attentions: Callable[[], Sequence[nn.Module]] = tuple
     swapped: Mapping[str, str] = field(default_factory=dict)
     inserted: Mapping[str, str] = field(default_factory=dict)
 

@@ -11,10 +11,12 @@ from attnbench.core.registry import did_you_mean
 from attnbench.core.stats import Estimate, geometric_mean
 from attnbench.report.facts import label, varying_facts
 
-__all__ = ["LATENCY", "PEAK_MEMORY", "Answer", "Mean", "Ratio", "baseline_of", "baselines", "interval",
-           "mean_speedups", "memory_ratio", "ratio", "require_baseline", "speedup", "verdict"]  # fmt: skip
+__all__ = ["ATTENTION_ALONE", "LATENCY", "PEAK_MEMORY", "Answer", "Mean", "Ratio", "attention_speedup",
+           "baseline_of", "baselines", "interval", "mean_speedups", "memory_ratio", "ratio", "require_baseline",
+           "speedup", "verdict"]  # fmt: skip
 
 LATENCY, PEAK_MEMORY = "latency.median_ms", "memory.peak_bytes"
+ATTENTION_ALONE = "attention.alone_ms"
 
 Answer = Literal["better", "same", "worse", "undecided"]
 
@@ -65,6 +67,16 @@ def ratio(record: Record, base: Record, name: str) -> Ratio | None:
 def speedup(record: Record, base: Record) -> Ratio | None:
     """How many times faster `record` is than `base`; None when one of them has no latency."""
     return ratio(base, record, LATENCY)
+
+
+def attention_speedup(record: Record, base: Record) -> Ratio | None:
+    """How many times faster the attentions of `record` alone are than those of `base`.
+
+    None where one has no such time, or has them at more places than the other: a sum of twelve against one of five.
+    """
+    if record.value("attention.places") != base.value("attention.places"):
+        return None
+    return ratio(base, record, ATTENTION_ALONE)
 
 
 def memory_ratio(record: Record, base: Record) -> Ratio | None:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 from attnbench.core.record import Better, Reading, Record
 from attnbench.core.stats import Estimate
 from attnbench.core.units import UNITS, Unit, significant
-from attnbench.report.compare import LATENCY, PEAK_MEMORY, Ratio, baselines, memory_ratio, speedup
+from attnbench.report.compare import (
+    ATTENTION_ALONE,
+    LATENCY,
+    PEAK_MEMORY,
+    Ratio,
+    attention_speedup,
+    baselines,
+    memory_ratio,
+    speedup,
+)
 from attnbench.report.facts import FACTS, Fact, target_title, varying_facts, visible
 
 if TYPE_CHECKING:
@@ -161,6 +170,7 @@ def _percent(precision: float) -> str:
 
 RATIOS: dict[str, tuple[str, str, Better, Callable[[Record, Record], Ratio | None]]] = {
     LATENCY: ("compare.speedup", "Speed-up", "higher", speedup),
+    ATTENTION_ALONE: ("compare.attention_speedup", "Attn. speed-up", "higher", attention_speedup),
     PEAK_MEMORY: ("compare.memory_ratio", "Mem. ratio", "lower", memory_ratio),
 }
 

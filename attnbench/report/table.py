@@ -18,8 +18,9 @@ __all__ = ["Sheet", "fit", "folded", "footnote_grid", "render", "sheet"]
 
 # What stays longest when the terminal is narrow. Readings of other packages stand before "static.flops", since
 # FLOPs and the prediction only repeat what the MACs and the measured peak say.
-IMPORTANCE = ("latency.median_ms", "compare.speedup", "static.macs", "memory.peak_bytes", "static.params",
-              "compare.memory_ratio", "throughput.samples_per_s", "roofline.percent_of_roof", "latency.cold_ms", "",
+IMPORTANCE = ("latency.median_ms", "compare.speedup", "compare.attention_speedup", "attention.share", "static.macs",
+              "memory.peak_bytes", "static.params", "compare.memory_ratio", "attention.alone_ms",
+              "throughput.samples_per_s", "roofline.percent_of_roof", "latency.cold_ms", "",
               "energy.joules_per_step", "static.backward_macs", "static.flops",
               "static.predicted_peak_bytes", "static.recomputed_macs")  # fmt: skip
 

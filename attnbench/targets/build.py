@@ -1,8 +1,9 @@
 """The only door from a Case to a Subject: finds the target, fills its constructor, and makes its inputs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from attnbench.core.spec import Spec
 from attnbench.metrics.subject import Expected, Subject
 from attnbench.targets.construct import construct, default_heads, variants
 from attnbench.targets.fake import fake_device, numbers_on_the_cpu
-from attnbench.targets.hosted import INSERTED, SWAPPED, Changed, change
+from attnbench.targets.hosted import INSERTED, SWAPPED, Changed, change, own_attentions
 from attnbench.targets.layouts import Shape, make_inputs
 from attnbench.targets.sources import Target, locate
 
@@ -55,7 +56,8 @@ def build(case: Case, where: str) -> Subject:
         inputs = tuple(value.requires_grad_() if isinstance(value, torch.Tensor) else value for value in inputs)
     return Subject(case, module, inputs, where, _expected(case, target, built), _claim(case, target),
                    (_built_note(case, target, built.arguments), *built.changed.notes), _optimizer(case, module),
-                   swapped=built.changed.swapped, inserted=built.changed.inserted)  # fmt: skip
+                   attentions=partial(_attentions, case, target, built), swapped=built.changed.swapped,
+                   inserted=built.changed.inserted)  # fmt: skip
 
 
 def _constructed(case: Case, target: Target, where: str, device: str) -> _Built:
@@ -148,6 +150,11 @@ def _network(case: Case, target: Target) -> _Built:
     built = _module(case, target)
     changed = change(built.module, case, lambda: _plain(case, target))
     return _Built(built.module, built.arguments, changed)
+
+
+def _attentions(case: Case, target: Target, built: _Built) -> Sequence[nn.Module]:
+    """Those that were put into a network, or else its own."""
+    return built.changed.attentions or own_attentions(built.module, case, lambda: _plain(case, target))
 
 
 def _plain(case: Case, target: Target) -> tuple[nn.Module, tuple[Any, ...]]:

@@ -9,7 +9,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from attnbench.core.case import Case
-from attnbench.core.errors import AttnbenchError, UnsupportedError, named
+from attnbench.core.errors import CaseError, UnsupportedError, UsageError, named
 from attnbench.core.record import Note
 from attnbench.targets.construct import default_heads
 from attnbench.targets.fitted import Maker
@@ -21,7 +21,7 @@ from attnbench.targets.layouts import Shape
 from attnbench.targets.sources import locate
 from attnbench.targets.swapping import Found, swap
 
-__all__ = ["Changed", "change"]
+__all__ = ["Changed", "change", "own_attentions"]
 
 # The plain network of a Case and the inputs of its forward, on the device of the context.
 Plain = Callable[[], tuple[nn.Module, tuple[Any, ...]]]
@@ -32,13 +32,14 @@ INSERTED, SWAPPED = "attn.", "swap."
 class Changed:
     """What was put into a network: dotted names of the places, with the class that stood there or in front of it.
 
-    `shapes` are those of the maps that inserted attentions get.
+    `shapes` are those of the maps that inserted attentions get, `attentions` all that were put in.
     """
 
     swapped: Mapping[str, str] = field(default_factory=dict)
     inserted: Mapping[str, str] = field(default_factory=dict)
     shapes: tuple[Shape, ...] = ()
     notes: tuple[Note, ...] = ()
+    attentions: tuple[nn.Module, ...] = ()
 
 
 def change(network: nn.Module, case: Case, plain: Plain) -> Changed:
@@ -49,20 +50,29 @@ def change(network: nn.Module, case: Case, plain: Plain) -> Changed:
         UnsupportedError: the attention cannot stand there.
     """
     notes: list[Note] = []
+    put: list[nn.Module] = []
     swapped: dict[str, str] = {}
     if case.swap is not None:
         found = _attentions(case, plain).at(_patterns(case))
         notes += swap(network, found, _maker(case.swap, case.settings(SWAPPED), True), case.heads)
         swapped = {place.name: place.kind for place in found.places}
+        put += [network.get_submodule(name) for name in swapped]
     shapes: dict[str, Shape] = {}
     inserted: dict[str, str] = {}
     if case.insert is not None:
         shapes = _inserted_shapes(case, plain)
         inserted = {name: type(network.get_submodule(name)).__name__ for name in shapes}
         maker = _maker(case.insert, case.settings(INSERTED), case.heads is not None)
-        insert(network, {name: maker.over_map(shape) for name, shape in shapes.items()})
+        attentions = {name: maker.over_map(shape) for name, shape in shapes.items()}
+        insert(network, attentions)
+        put += attentions.values()
         notes.append(Note("inserted", f"{case.insert} stands behind {', '.join(inserted)}"))
-    return Changed(swapped, inserted, tuple(shapes.values()), tuple(notes))
+    return Changed(swapped, inserted, tuple(shapes.values()), tuple(notes), tuple(put))
+
+
+def own_attentions(network: nn.Module, case: Case, plain: Plain) -> list[nn.Module]:
+    """The attentions of a network into which nothing was put: those that could be swapped."""
+    return [network.get_submodule(place.name) for place in _attentions(case, plain).places]
 
 
 def _maker(name: str, settings: Mapping[str, Any], heads_given: bool) -> Maker:
@@ -101,13 +111,15 @@ def _watched(case: Case, plain: Plain) -> tuple[nn.Module, list[Call]]:
     """
     try:
         return _forward(plain, "meta")
-    except AttnbenchError:
+    except UsageError:
         raise
     except Exception as error:  # foreign code
         first = error
     try:
         return _forward(plain, "cpu")
     except Exception as error:
+        if isinstance(first, CaseError):
+            raise first from error
         raise UnsupportedError(f"{case.target} does not run at {case.size}: {named(first)}") from error
 
 
