@@ -64,10 +64,7 @@ class VGG16(nn.Module):
         return logits
 
     def attention_sites(self) -> list[tuple[nn.Module, str]]:
-        """Where an attention goes: (parent, child name) of the last convolution of each of the five blocks.
-
-        An insertion wraps the child, `parent[child] = Sequential(conv, attention)`, and leaves this answer the same.
-        """
+        """Where an attention goes: behind (parent, child name) of the last convolution of each of the five blocks."""
         sites: list[tuple[nn.Module, str]] = []
         start = 0
         for _, depth in _BLOCKS:

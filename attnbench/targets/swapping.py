@@ -95,7 +95,7 @@ def _carried(network: nn.Module, place: Place, host: nn.Module, attention: nn.Mo
     """Carry the weights; an output projection that stands behind the host's own module moves into the attention."""
     behind = _behind(network, place, host)
     outside = None if behind is None else projections(behind).get("out")
-    kept = carry(host, inner(attention), outside)
+    kept = carry(host, inner(attention), place.heads, outside)
     if behind is not None and "out" in kept.parts:
         behind.dense = nn.Identity()  # it is in the attention now, and would be counted twice
     return kept

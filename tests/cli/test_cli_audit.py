@@ -59,7 +59,7 @@ def test_the_network_names_the_blocks_that_make_it_quadratic(cli) -> None:
     plain, pseudo, true = audits(cli, "vgg16", "vgg16+pseudo_linear_attn", "-n", "vgg16+linear_attn")
     assert [each["verdict"] for each in (plain, pseudo, true)] == ["holds", "refuted", "holds"]
     # The attention stands behind the convolution of each of the five blocks.
-    assert pseudo["blocks"] == ["features.2.1", "features.7.1", "features.14.1", "features.21.1", "features.28.1"]
+    assert pseudo["blocks"] == [f"features.{layer}.inserted" for layer in (2, 7, 14, 21, 28)]
     (macs,) = [growth for growth in pseudo["growths"] if growth["of"] == "MACs"]
     # N^2 (C/8 + C) at C = 64, 128, 256, 512, 512 on maps of s, s/2, s/4, s/8, s/16.
     parts = ((72, 1), (144, 2), (288, 4), (576, 8), (576, 16))

@@ -5,6 +5,7 @@ import torch
 
 from attnbench.core.case import Case
 from attnbench.core.errors import UnsupportedError
+from attnbench.metrics.counters.dispatch import dispatch_count
 from attnbench.metrics.counters.flop_counter import torch_macs
 from attnbench.targets.build import build
 from attnbench.targets.catalogue import catalogue
@@ -44,20 +45,29 @@ def test_the_sum_by_hand() -> None:
     "spec", [spec for spec in catalogue() if spec.kind == "module"], ids=lambda spec: spec.name
 )
 def test_every_attention_can_be_inserted_and_its_formula_still_holds(spec) -> None:
-    subject = build(vgg16(spec.name, 32), "meta")
+    widened = (("attn.d_ffn", 64),) if spec.name == "gmlp" else ()  # the bare gating unit halves the channels
+    subject = build(vgg16(spec.name, 32, params=widened), "meta")
     assert subject.forward().shape == (1, 1000)
-    assert torch_macs(subject) == subject.expected.macs
+    assert dispatch_count(subject).macs == subject.expected.macs
     assert sum(parameter.numel() for parameter in subject.module.parameters()) == subject.expected.params
 
 
 def test_the_attention_stands_between_the_last_convolution_and_its_activation() -> None:
-    features = build(vgg16("se", 32), "meta").module.features
-    wrapped = [index for index, layer in enumerate(features) if isinstance(layer, torch.nn.Sequential)]
-    assert len(wrapped) == 5
-    for index in wrapped:
-        assert isinstance(features[index][0], torch.nn.Conv2d)
+    subject = build(vgg16("se", 32), "meta")
+    features = subject.module.features
+    places = [index for index, layer in enumerate(features) if hasattr(layer, "inserted")]
+    assert [f"features.{index}" for index in places] == list(subject.inserted)
+    assert len(places) == 5
+    for index in places:
+        assert isinstance(features[index], torch.nn.Conv2d)
         assert isinstance(features[index + 1], torch.nn.ReLU)
         assert isinstance(features[index + 2], torch.nn.MaxPool2d)
+
+
+def test_the_networks_own_weights_keep_their_names() -> None:
+    plain, inserted = (set(build(vgg16(insert, 32), "meta").module.state_dict()) for insert in (None, "se"))
+    assert plain < inserted
+    assert all(".inserted." in name for name in inserted - plain)
 
 
 def test_an_inserted_attention_is_initialised_by_kaiming_and_the_seed() -> None:

@@ -1,4 +1,7 @@
-"""Small networks of every kind that has attention, for images of 32x32 unless said otherwise."""
+"""Small networks of every kind that has attention, for images of 32x32 unless said otherwise.
+
+All of their parameters are filled, since a gate or a bias that begins at zero would hide that it was lost.
+"""
 
 from typing import Any
 
@@ -6,10 +9,16 @@ import torch
 from torch import Tensor, nn
 
 
+def filled(network: nn.Module) -> nn.Module:
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.25)
+    return network
+
+
 def timm_net(name: str, **settings: Any) -> nn.Module:
     import timm
 
-    return timm.create_model(name, **settings)
+    return filled(timm.create_model(name, **settings))
 
 
 SMALL_VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 4, "num_classes": 5}
@@ -20,7 +29,7 @@ def vit() -> nn.Module:
 
 
 def vit_register() -> nn.Module:
-    return timm_net("vit_medium_patch16_reg4_256", **SMALL_VIT)
+    return timm_net("vit_medium_patch16_reg4_gap_256", **SMALL_VIT)
 
 
 def vit_qk_norm() -> nn.Module:
@@ -82,32 +91,40 @@ def twins() -> nn.Module:
 
 
 def maxvit() -> nn.Module:
-    return timm_net("maxvit_rmlp_pico_rw_256", img_size=64, num_classes=5)
+    from timm.models.maxxvit import MaxxVit, MaxxVitCfg, MaxxVitTransformerCfg
+
+    attention = MaxxVitTransformerCfg(dim_head=8, window_size=(2, 2), grid_size=(2, 2), rel_pos_type="")
+    return filled(MaxxVit(MaxxVitCfg((16, 32), (1, 1), ("M", "M"), 16, transformer_cfg=attention), 32, num_classes=5))
 
 
-def mobilevit() -> nn.Module:
-    return timm_net("mobilevit_xxs", num_classes=5)
+def davit() -> nn.Module:
+    return timm_net("davit_tiny", depths=(1, 1), embed_dims=(16, 32), num_heads=(2, 4), window_size=2, num_classes=5)
 
 
 def nest() -> nn.Module:
-    return timm_net("nest_tiny", img_size=32, patch_size=2, num_levels=3, embed_dims=(16, 16, 32), num_heads=(2, 2, 4),
-                    depths=(1, 1, 1), num_classes=5)  # fmt: skip
+    from timm.models.nest import Nest
+
+    return filled(Nest(img_size=32, patch_size=2, num_levels=3, embed_dims=(16, 16, 32), num_heads=(2, 2, 4),
+                       depths=(1, 1, 1), num_classes=5))  # fmt: skip
 
 
-def efficientvit() -> nn.Module:
-    return timm_net("efficientvit_b0", num_classes=5)
+def mvit() -> nn.Module:
+    from timm.models.mvitv2 import MultiScaleVit, MultiScaleVitCfg
+
+    sizes = MultiScaleVitCfg(depths=(1, 1), embed_dim=(16, 32), num_heads=(2, 4))
+    return filled(MultiScaleVit(sizes, img_size=32, num_classes=5))
 
 
 def vit_b() -> nn.Module:
     from torchvision.models import VisionTransformer
 
-    return VisionTransformer(32, 8, num_layers=2, num_heads=4, hidden_dim=32, mlp_dim=64, num_classes=5)
+    return filled(VisionTransformer(32, 8, num_layers=2, num_heads=4, hidden_dim=32, mlp_dim=64, num_classes=5))
 
 
 def torchvision_swin() -> nn.Module:
     from torchvision.models import SwinTransformer
 
-    return SwinTransformer([4, 4], 16, [2, 2], [2, 4], [4, 4], num_classes=5)
+    return filled(SwinTransformer([4, 4], 16, [2, 2], [2, 4], [4, 4], 0.0, num_classes=5))
 
 
 class Patches(nn.Module):
@@ -118,6 +135,7 @@ class Patches(nn.Module):
         self.patches = nn.Conv2d(3, 32, 8, 8)
         self.position = nn.Parameter(torch.randn(1, 16, 32))
         self.body, self.batch_first = body, batch_first
+        filled(self)
 
     def forward(self, x: Tensor) -> Any:
         tokens = self.patches(x).flatten(2).transpose(1, 2) + self.position  # (B, 16, 32)
@@ -192,22 +210,62 @@ def hf_distilbert() -> nn.Module:
 
 
 def hf_gpt2() -> nn.Module:
-    return small_text("gpt2")
+    return small_text("gpt2", bos_token_id=0, eos_token_id=0)
 
 
 def hf_gpt2_eager() -> nn.Module:
-    return small_text("gpt2", attn_implementation="eager")
+    return small_text("gpt2", bos_token_id=0, eos_token_id=0, attn_implementation="eager")
 
 
 def hf_llama() -> nn.Module:
-    return small_text("llama", num_key_value_heads=2)
+    return small_text("llama")
+
+
+def without_rotation(network: nn.Module) -> nn.Module:
+    """Its rotary embedding turned off, so that there is nothing that a swap could not hand on."""
+    for name, buffer in network.named_buffers():
+        if "inv_freq" in name:
+            buffer.zero_()
+    return network
+
+
+def hf_llama_without_rope() -> nn.Module:
+    return without_rotation(small_text("llama"))
+
+
+def hf_llama_shared_keys() -> nn.Module:
+    return without_rotation(small_text("llama", num_key_value_heads=2))
+
+
+def hf_neox_without_rope() -> nn.Module:
+    return without_rotation(small_text("gpt_neox"))
+
+
+class Summary(Embedded):
+    """An encoder and a decoder that read the same."""
+
+    def run(self, tokens: Tensor) -> Any:
+        return self.body(inputs_embeds=tokens, decoder_inputs_embeds=tokens.flip(1)).last_hidden_state
+
+
+def hf_bart() -> nn.Module:
+    from transformers import BartConfig, BartModel
+
+    return Summary(BartModel(BartConfig(
+        vocab_size=50, d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=4,
+        decoder_attention_heads=4, encoder_ffn_dim=64, decoder_ffn_dim=64,
+    )))  # fmt: skip
+
+
+def hf_albert() -> nn.Module:
+    return small_text("albert", embedding_size=32)
 
 
 def hf_vit() -> nn.Module:
     from transformers import ViTConfig, ViTModel
 
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-    return ViTModel(ViTConfig(image_size=32, patch_size=8, **sizes))
+    return filled(ViTModel(ViTConfig(image_size=32, patch_size=8, **sizes)))
 
 
 class OwnAttention(nn.Module):

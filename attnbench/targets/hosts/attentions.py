@@ -31,8 +31,9 @@ class Place:
 
     `layout` is that of its hidden states, `btnc` for tokens in groups (B, T, N, C) that are attended apart. Batch,
     tokens, sides, channels C and heads are what one of its calls saw, the first `prefix` tokens being outside of the
-    map. `position` and `argument` say which argument of its forward the hidden states are, `extras` how many things
-    it returns after them. `ignored` names arguments that were more than a flag; `reach` is how far a query sees,
+    map. `position` and `argument` say which argument of its forward the hidden states are, `extras` what it returns
+    after them in a tuple: the sides of a map, and None for what is computed; it is None where the hidden states come
+    alone. `ignored` names arguments that were more than a flag; `reach` is how far a query sees,
     where that is not all tokens.
     """
 
@@ -47,7 +48,7 @@ class Place:
     heads: int
     position: int
     argument: str
-    extras: int
+    extras: tuple[Any, ...] | None
     causal: bool
     ignored: tuple[str, ...]
     reach: int | None
@@ -71,6 +72,8 @@ def attentions_in(calls: Sequence[Call], image: Sides | None, prefix: int = 0) -
     for call in calls:
         if call.attends and call.name and call.name not in found:
             place = _place(call, image, prefix)
+            if isinstance(place, Place) and (norm := _last_norm(call, calls)):
+                place = Left(call.name, place.kind, f"it adds its input and ends in {norm}, which would be lost")
             if place is not None:
                 found[call.name] = place
     places = [each for each in found.values() if isinstance(each, Place) and not _inside(each.name, found)]
@@ -103,10 +106,19 @@ def _place(call: Call, image: Sides | None, prefix: int) -> Place | Left | None:
         return Left(call.name, kind, f"it attends from one sequence to another, {other!r}")
     if _MORE.search(kind) and ("Att" not in kind or "Block" in kind):
         return Left(call.name, kind, "there is more in it than an attention")
+    if isinstance(arguments.get("residual"), Tensor):
+        return Left(call.name, kind, "it adds the residual to what it makes, which would be lost")
     layout = _layout(call, x)
     if layout is None:
         return Left(call.name, kind, f"its hidden states, {_sizes(x)}, are neither tokens nor a map")
     return _seen(call, arguments, name, x, layout, image, prefix)
+
+
+def _last_norm(call: Call, calls: Sequence[Call]) -> str | None:
+    """The norm whose output is that of the module itself: it stands behind the residual sum, as in ALBERT."""
+    output = next(tensors_in(call.output), None)
+    inner = (each for each in calls if each.parent is call and each.output is output)
+    return next((type(each.module).__name__ for each in inner if type(each.module).__name__.endswith("Norm")), None)
 
 
 def _seen(
@@ -119,7 +131,7 @@ def _seen(
         call.name, type(call.module).__name__, layout, batch, tokens, sides, before, dim, heads,
         position=next((at for at, value in enumerate(call.args) if value is x), -1),
         argument=name,
-        extras=len(call.output) - 1 if isinstance(call.output, tuple | list) else 0,
+        extras=_extras(call.output),
         causal=bool(call.first and call.first.causal) or getattr(call.module, "is_causal", False) is True,
         ignored=tuple(each for each, value in arguments.items() if value is not x and not _is_flag(value)),
         reach=_reach(call, dim, tokens),
@@ -142,6 +154,12 @@ def _bound(call: Call) -> dict[str, Any]:
     return named
 
 
+def _extras(output: Any) -> tuple[Any, ...] | None:
+    if not isinstance(output, tuple | list):
+        return None
+    return tuple(value if _is_flag(value) else None for value in output[1:])
+
+
 def _is_flag(value: Any) -> bool:
     """Whether it holds nothing that an attention would have to look at: a switch, or the sides of the map."""
     if isinstance(value, tuple | list):
@@ -159,9 +177,8 @@ def _layout(call: Call, x: Tensor) -> str | None:
         length = call.first.sizes[-2] if call.first and len(call.first.sizes) >= 2 else 0
         apart = length == x.shape[2] and x.shape[1] > 1 and call.first is not None and len(call.first.sizes) > 4
         return "btnc" if apart else "bhwc"
-    if any(isinstance(each, nn.Conv2d) and each.in_channels == x.shape[1] for each in inner):
-        return "bchw"
-    return None
+    channels = {getattr(each, "in_channels", getattr(each, "in_features", None)) for each in inner}
+    return "bchw" if x.shape[1] in channels else None
 
 
 def _axes(x: Tensor, layout: str) -> tuple[int, int, int, Sides | None]:

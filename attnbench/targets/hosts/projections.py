@@ -15,7 +15,7 @@ _SINGLE = {
     "query": "query q q_proj to_q q_lin query_proj wq Wq queries linear_q fc_q",
     "key": "key k k_proj to_k k_lin key_proj wk Wk keys linear_k fc_k",
     "value": "value v v_proj to_v v_lin value_proj wv Wv values linear_v fc_v",
-    "out": "out proj out_proj o_proj to_out c_proj dense out_lin wo Wo fc_o output_proj projection fc_out",
+    "out": "out proj out_proj o_proj to_out c_proj dense out_lin o merge wo Wo fc_o output_proj projection fc_out",
 }
 _PARTS = ("query", "key", "value")
 # These lay the three parts out head by head.
@@ -39,9 +39,12 @@ class Kept:
     left: tuple[str, ...]
 
 
-def projections(module: nn.Module) -> dict[str, Projection]:
-    """What is found in the module of `query`, `key`, `value` and `out`; nothing where its names tell nothing."""
-    found = _packed(module) if isinstance(module, nn.MultiheadAttention) else _fused(module)
+def projections(module: nn.Module, heads: int = 0) -> dict[str, Projection]:
+    """What is found in the module of `query`, `key`, `value` and `out`; nothing where its names tell nothing.
+
+    `heads` tell apart what some lay out head by head.
+    """
+    found = _packed(module) if isinstance(module, nn.MultiheadAttention) else _fused(module, heads)
     for part, names in _SINGLE.items():
         single = next(_linear(module, names), None)
         if part not in found and single is not None:
@@ -63,14 +66,14 @@ def _packed(module: nn.MultiheadAttention) -> dict[str, Projection]:
     }
 
 
-def _fused(module: nn.Module) -> dict[str, Projection]:
+def _fused(module: nn.Module, heads: int) -> dict[str, Projection]:
     """Of one layer that makes all three, or keys and values, one after the other."""
     for names, parts in ((_FUSED, _PARTS), (_KEYS_AND_VALUES, _PARTS[1:])):
         whole = next(_linear(module, names), None)
         if whole is not None and whole.weight.shape[0] % len(parts) == 0 and not _fewer_keys(module):
-            weights = _split(whole.weight, module, whole.names[0], len(parts))
-            bias = whole.bias
-            biases = [None] * len(parts) if bias is None else _split(bias, module, whole.names[0], len(parts))
+            by_head = heads if _lies_by_head(module, whole.names[0]) else 0
+            weights = _split(whole.weight, len(parts), by_head)
+            biases = [None] * len(parts) if whole.bias is None else _split(whole.bias, len(parts), by_head)
             apart = [_apart(module, part) for part in parts]
             return {
                 part: Projection(weight, each if own is None else own[1], (*whole.names, *(own[:1] if own else ())))
@@ -79,11 +82,13 @@ def _fused(module: nn.Module) -> dict[str, Projection]:
     return {}
 
 
-def _split(rows: Tensor, module: nn.Module, name: str, parts: int) -> Sequence[Tensor]:
+def _lies_by_head(module: nn.Module, name: str) -> bool:
+    return name.partition(".")[0] == _BY_HEAD or getattr(module, "head_first", False) is True
+
+
+def _split(rows: Tensor, parts: int, heads: int) -> Sequence[Tensor]:
     """The rows of each part; where they lie head by head, a copy."""
-    heads = getattr(module, "num_heads", None) or getattr(module, "num_attention_heads", None)
-    by_head = name.partition(".")[0] == _BY_HEAD or getattr(module, "head_first", False) is True
-    if not by_head or not isinstance(heads, int) or rows.shape[0] % (heads * parts):
+    if not heads or rows.shape[0] % (heads * parts):
         return rows.chunk(parts)
     by_part = rows.reshape(heads, parts, -1, *rows.shape[1:]).unbind(1)  # of (heads, d) or (heads, d, in)
     return [each.flatten(0, 1) for each in by_part]
@@ -126,13 +131,13 @@ def _matrix(layer: Any) -> Tensor | None:
     return weight.detach().t() if type(layer).__name__ == "Conv1D" and weight.dim() == 2 else None
 
 
-def carry(host: nn.Module, replacement: nn.Module, out: Projection | None = None) -> Kept:
+def carry(host: nn.Module, replacement: nn.Module, heads: int, out: Projection | None = None) -> Kept:
     """Copy the host's projections into the replacement's, where both have them in the same sizes.
 
     Query and key only together, since they mean something to each other alone. `out` stands for the host's output
     projection where the host has none itself.
     """
-    ours, theirs = projections(host), projections(replacement)
+    ours, theirs = projections(host, heads), projections(replacement, heads)
     if out is not None:
         ours.setdefault("out", out)
     fitting = {part for part in ours.keys() & theirs.keys() if _fits(ours[part], theirs[part])}

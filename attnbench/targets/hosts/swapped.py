@@ -16,7 +16,7 @@ class Swapped(nn.Module):
 
     `attention` works on tokens (B, N, C), or with `over` on a map (B, C, H, W); tokens before the map, those of a
     class or registers, then pass by it unchanged. Masks, biases and caches that come with the hidden states are passed
-    over, and what the host returned besides is None. Plain attributes that the network may read (`batch_first`) are
+    over, and what the host computed besides is None. Plain attributes that the network may read (`batch_first`) are
     the host's.
     """
 
@@ -36,7 +36,7 @@ class Swapped(nn.Module):
         at = self._place.position
         x: Tensor = args[at] if 0 <= at < len(args) else kwargs[self._place.argument]
         y = self._tokens(x)
-        return (y, *(None,) * self._place.extras) if self._place.extras else y
+        return y if self._place.extras is None else (y, *self._place.extras)
 
     def _tokens(self, x: Tensor) -> Tensor:
         """From the host's layout to tokens (B, N, C) or a map, and back."""

@@ -93,7 +93,7 @@ class _Watch(TorchFunctionMode):
         if self._stack and func in _WHOLE:
             self._stack[-1].multiplied(ATTENTION, _first(func, args, kwargs))
         elif self._stack and getattr(func, "__name__", "") in _PRODUCTS:
-            tensors = list(_operands(args))
+            tensors = list(_operands([*args, *kwargs.values()]))
             if len(tensors) >= 2 and all(_is_activation(tensor) for tensor in tensors[-2:]):
                 self._stack[-1].multiplied(1, Product(tuple(tensors[0].shape), causal=False))
         return func(*args, **kwargs)
