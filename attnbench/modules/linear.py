@@ -227,7 +227,9 @@ class PerformerAttention(nn.Module):
 def _orthogonal_rows(rows: int, width: int) -> Tensor:
     """(rows, width): orthogonal in blocks of `width` rows, each row as long as one of independent normals."""
     blocks = -(-rows // width)
-    directions: Tensor = torch.linalg.qr(torch.randn(blocks, width, width))[0]
+    directions, triangles = torch.linalg.qr(torch.randn(blocks, width, width))
+    # Only with these signs are all directions as likely: without them the features are biased, at d = 4 by a tenth.
+    directions = directions * triangles.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
     return directions.flatten(0, 1)[:rows] * torch.randn(rows, width).norm(dim=1, keepdim=True)
 
 

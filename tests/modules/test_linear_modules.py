@@ -44,14 +44,22 @@ def test_what_is_causal_does_not_see_later_tokens(module: type[nn.Module], setti
         assert relative_error(causal(changed)[:, :71], causal(x)[:, :71]) < 1e-9
 
 
-def test_the_features_of_performer_approximate_the_softmax() -> None:
-    """Unbiased: with very many features, and short queries and keys, the kernel is the softmax."""
-    module = filled(linear.PerformerAttention(32, 2, nb_features=20_000, eps=0.0)).double()
-    x = noise(1, 20, 32).double()
-    weights = {name: parameter.detach() for name, parameter in module.named_parameters()}
-    query, key, value = oracles.heads_of(weights, x, 2)
-    expected = oracles.together(nn.functional.scaled_dot_product_attention(query, key, value))
-    assert relative_error(module(x), oracles.project(weights, "out", expected)) < 5e-2
+@pytest.mark.parametrize(("module", "many"), [(linear.PerformerAttention, "nb_features"),
+                                              (linear.RandomFeatureAttention, "proj_dim")])  # fmt: skip
+def test_random_features_approximate_the_softmax_the_better_the_more_there_are(module: Any, many: str) -> None:
+    """With very many they are far closer to it than weights that are all the same."""
+    errors = []
+    for features in (100, 20_000):
+        torch.manual_seed(0)
+        random = filled(module(32, 8, eps=0.0, **{many: features})).double()
+        x = noise(1, 20, 32).double()
+        weights = {name: parameter.detach() for name, parameter in random.named_parameters()}
+        query, key, value = oracles.heads_of(weights, x, 8)
+        softmax, mean = nn.functional.scaled_dot_product_attention(query, key, value), value.mean(2, keepdim=True)
+        expected, flat = (oracles.project(weights, "out", oracles.together(y)) for y in (softmax, mean + 0 * value))
+        errors.append(relative_error(random(x), expected))
+    assert errors[0] > 3 * errors[1]
+    assert relative_error(flat, expected) > 3 * errors[1]
 
 
 def test_the_rows_of_performer_are_orthogonal_in_blocks() -> None:
