@@ -139,7 +139,7 @@ def _readings(subject: Subject, found: Sequence[_Alone], times: Sequence[Estimat
     yield Note("method", _METHOD.format(kinds=len(found), places=places))
     step = subject.readings.get("latency.median_ms")
     if step:
-        yield Reading("attention.share", 100 * total / step, "percent", "", "Share")
+        yield Reading("attention.share", 100 * total / step, "percent", "", "% attention")
         if total > step:
-            yield Note("share", "the attentions alone take longer than the network with them: alone, each waits for "
-                                "inputs and weights that the network has at hand")  # fmt: skip
+            yield Note("share", "the attentions alone took longer than the network with them: the times are too "
+                                "noisy, or each waits alone for what it finds at hand in the network")  # fmt: skip
