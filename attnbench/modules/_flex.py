@@ -103,11 +103,12 @@ class FlexCore(nn.Module):
         if self.mask_mod is None:
             return None
         tokens, device = query.shape[2], query.device
-        known = self._blocks.get((tokens, device))
-        if known is not None:
-            return known
+        if type(query) is not Tensor:  # blocks of fake tensors are of no use to others
+            return blocks_of(self.band, self.mask_mod, tokens, device)
+        if (tokens, device) in self._blocks:
+            return self._blocks[tokens, device]
         blocks = blocks_of(self.band, self.mask_mod, tokens, device)
-        if type(blocks.kv_indices) is Tensor and not torch.compiler.is_compiling():  # fake ones are of no use later
+        if not torch.compiler.is_compiling():
             self._blocks[tokens, device] = blocks
         return blocks
 
@@ -122,4 +123,5 @@ class FlexCore(nn.Module):
             scores = self.score_mod(scores, *at)
         if self.mask_mod is not None:
             scores = scores.masked_fill(~self.mask_mod(*at), float("-inf"))
-        return scores.softmax(dim=-1).to(value.dtype) @ value  # (B, heads, N, d)
+        attended: Tensor = scores.softmax(dim=-1).to(value.dtype) @ value  # (B, heads, N, d)
+        return attended

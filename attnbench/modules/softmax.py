@@ -570,7 +570,7 @@ class LatentAttention(nn.Module):
         query = split_heads(self.query(x), self.heads)  # (B, heads, N, d_n + d_r)
         latent, shared = self.kv_a(x).split((self.d_c, self.d_r), dim=-1)  # (B, N, d_c), (B, N, d_r)
         key_value = split_heads(self.kv_b(self.kv_norm(latent)), self.heads)  # (B, heads, N, d_n + d_v)
-        key, value = key_value.split((self.d_n, self.d_v), dim=-1)
+        key, value = key_value[..., : self.d_n], key_value[..., self.d_n :]
         rotated = rotate(shared, self.rope_theta).unsqueeze(1).expand(-1, self.heads, -1, -1)  # (B, heads, N, d_r)
         query = torch.cat((query[..., : self.d_n], rotate(query[..., self.d_n :], self.rope_theta)), dim=-1)
         scores = (query * query.shape[-1] ** -0.5) @ torch.cat((key, rotated), dim=-1).transpose(-2, -1)
