@@ -1,6 +1,7 @@
-"""The delta rule in chunks: what a chunk's keys would overwrite is solved for at once, then one state goes on."""
+"""The delta rule in chunks: what a chunk's keys would overwrite is solved for at once, and the chunks are composed."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from attnbench.modules._chunked import between, chunked, exact
@@ -15,16 +16,17 @@ def delta_rule(query: Tensor, key: Tensor, value: Tensor, beta: Tensor, chunk: i
 
     Chunks of c = min(chunk, N rounded up to a power of two) tokens, `chunk` a power of two; P with the padding. The
     values that a chunk writes are U - W S for the state S at its start (the WY form of Yang et al. 2024,
-    arXiv:2406.06484); the states follow one another in a loop over the chunks.
+    arXiv:2406.06484), so that it makes (I - K^T W) S + K^T U of S. The published kernel goes from chunk to chunk in a
+    loop; here these maps are composed in pairs, in log2 of n steps, n = P / c rounded up to a power of two.
 
-    MACs: B*h*P*(c*(3*d + 2*e) + (c**2 - 1)/3 + 3*d*e), all of them matrix products.
+    MACs: B*h*(P*(c*(3*d + 2*e) + (c**2 - 1)/3 + d**2 + 3*d*e) + max(n - 2, 0)*d**2*(d + 2*e)), all matrix products.
     """
     tokens, length = query.shape[2], _length(query.shape[2], chunk)
     query, key, value = (chunked(x, length) for x in (query, key, value))  # (B, h, n, c, d or e)
     beta = chunked(beta.unsqueeze(-1), length)  # (B, h, n, c, 1)
-    solved = _solved((key @ key.transpose(-2, -1)).tril(-1), beta)  # (B, h, n, c, c)
+    solved = _solved((key @ key.mT).tril(-1), beta)  # (B, h, n, c, c)
     states, written = _written(solved @ value, solved @ key, key)
-    scores = (query @ key.transpose(-2, -1)).tril()  # (B, h, n, c, c)
+    scores = (query @ key.mT).tril()  # (B, h, n, c, c)
     return (query @ states + scores @ written).flatten(2, 3)[:, :, :tokens]
 
 
@@ -40,11 +42,11 @@ def gated_delta_rule(
     beta = chunked(beta.unsqueeze(-1), length)  # (B, h, n, c, 1)
     decay = chunked(exact(log_decay).unsqueeze(-1), length).cumsum(3)  # (B, h, n, c, 1), since the chunk's start
     pairs = between(decay).to(key.dtype)  # (B, h, n, c, c)
-    solved = _solved((key @ key.transpose(-2, -1) * pairs).tril(-1), beta)  # (B, h, n, c, c)
+    solved = _solved((key @ key.mT * pairs).tril(-1), beta)  # (B, h, n, c, c)
     end, kept = decay[:, :, :, -1:], decay.exp().to(key.dtype)  # (B, h, n, 1, 1), (B, h, n, c, 1)
     left = key * (end - decay).exp().to(key.dtype)  # (B, h, n, c, d), what is left of each key at the chunk's end
     states, written = _written(solved @ value, solved @ (key * kept), left, end.exp())
-    scores = query @ key.transpose(-2, -1) * pairs  # (B, h, n, c, c)
+    scores = query @ key.mT * pairs  # (B, h, n, c, c)
     return ((query * kept) @ states + scores @ written).flatten(2, 3)[:, :, :tokens]
 
 
@@ -80,12 +82,26 @@ def _written(values: Tensor, read: Tensor, key: Tensor, decay: Tensor | None = N
 
     (B, h, n, c, e), (B, h, n, c, d), (B, h, n, c, d), (B, h, n, 1, 1) -> (B, h, n, d, e), (B, h, n, c, e).
     """
-    # The state is kept in float32 at least: it adds up over all tokens.
-    state = exact(values.new_zeros(*values.shape[:2], key.shape[-1], values.shape[-1]))  # (B, h, d, e)
-    states, written = [], []
-    for n in range(values.shape[2]):
-        states.append(state.to(values.dtype))
-        written.append(values[:, :, n] - read[:, :, n] @ states[-1])
-        kept = state if decay is None else decay[:, :, n] * state
-        state = kept + key[:, :, n].transpose(-2, -1) @ written[-1]
-    return torch.stack(states, 2), torch.stack(written, 2)
+    kept = torch.eye(key.shape[-1], device=key.device, dtype=torch.promote_types(key.dtype, torch.float32))
+    transition = (kept if decay is None else kept * decay) - key.mT @ read  # (B, h, n, d, d)
+    states = _states(transition, exact(key.mT @ values)).to(values.dtype)  # (B, h, n, d, e)
+    return states, values - read @ states
+
+
+def _states(transition: Tensor, added: Tensor) -> Tensor:
+    """S_n at the start of each chunk, S_0 = 0, S_{n+1} = transition_n S_n + added_n: (B, h, n, d, d or e)."""
+    chunks = added.shape[2]
+    missing = (1 << (chunks - 1).bit_length()) - chunks
+    if missing:
+        transition, added = (F.pad(x, (0, 0, 0, 0, 0, missing)) for x in (transition, added))
+    return _scanned(transition, added)[:, :, :chunks]
+
+
+def _scanned(transition: Tensor, added: Tensor) -> Tensor:
+    if added.shape[2] <= 2:
+        return F.pad(added[:, :, :-1], (0, 0, 0, 0, 1, 0))
+    even, odd = transition[:, :, ::2], transition[:, :, 1::2]
+    added_even, added_odd = added[:, :, ::2], added[:, :, 1::2]
+    at_even = _scanned(odd @ even, odd @ added_even + added_odd)
+    at_odd = even @ at_even + added_even
+    return torch.stack((at_even, at_odd), 3).flatten(2, 3)

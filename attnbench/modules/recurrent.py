@@ -257,9 +257,14 @@ class SSD(nn.Module):
     layout="bnc",
     complexity="N",
     memory="N",
-    where={"d": "C//heads", "c": "min(chunk, 2**bit_length(N - 1))", "P": "(N + c - 1)//c*c"},
+    where={
+        "d": "C//heads",
+        "c": "min(chunk, 2**bit_length(N - 1))",
+        "P": "(N + c - 1)//c*c",
+        "n": "2**bit_length(P//c - 1)",
+    },
     params="4*C**2 + C*heads + 3*C*conv_size",
-    macs="B*(N*(4*C**2 + C*heads + 3*C*conv_size) + P*C*(5*c + 3*d) + P*heads*(c**2 - 1)//3)",
+    macs="B*(N*(4*C**2 + C*heads + 3*C*conv_size) + P*C*(5*c + 4*d) + P*heads*(c**2 - 1)//3 + max(n - 2, 0)*3*C*d**2)",
     paper="Schlag et al. 2021, Linear Transformers Are Secretly Fast Weight Programmers, arXiv:2102.11174; "
     "Yang et al. 2024, Parallelizing Linear Transformers with the Delta Rule over Sequence Length, arXiv:2406.06484",
     causal="always",
@@ -269,8 +274,9 @@ class DeltaNet(nn.Module):
 
     S_i = S_{i-1} + beta_i k_i^T (v_i - k_i S_{i-1}), o_i = d^-1/2 q_i S_i; q, k, v = silu(W x), q and k of length one,
     beta = sigmoid(W_b x); y = W_o rms_h(o). (B, N, C) -> (B, N, C). The recurrence needs 3 N C d products; in chunks
-    of c tokens it takes N C (5 c + 3 d) + N h (c^2 - 1) / 3, the last for a triangular inverse, and a loop over N / c
-    states. c is a power of two: shorter inputs are padded to one.
+    of c tokens it takes N C (5 c + 4 d) + N h (c^2 - 1) / 3, the last for a triangular inverse, and to compose the
+    chunks 3 C d^2 (N / c - 2), where the published kernel goes over them in a loop, without this and with 3 d for 4 d.
+    c and N / c are padded to powers of two.
 
     Hyper-parameters: `conv_size` of a causal convolution on q, k and v (0: none; the language models of Yang et al.
     have 4), `chunk` (a power of two), `eps` of the normalisation.
@@ -313,9 +319,11 @@ def _power_of_two(chunk: int) -> None:
         "w": "2*k + v",
         "c": "min(chunk, 2**bit_length(N - 1))",
         "P": "(N + c - 1)//c*c",
+        "n": "2**bit_length(P//c - 1)",
     },
     params="C*w + w*conv_size + 2*C*heads + 2*heads + 2*C*v + v//heads",
-    macs="B*(N*(C*w + w*conv_size + 2*C*heads + 2*C*v) + P*c*(3*k + 2*v) + 3*P*k*v//heads + P*heads*(c**2 - 1)//3)",
+    macs="B*(N*(C*w + w*conv_size + 2*C*heads + 2*C*v) + P*c*(3*k + 2*v)"
+    " + P*k*(k + 3*v)//heads + P*heads*(c**2 - 1)//3 + max(n - 2, 0)*k**2*(k + 2*v)//heads**2)",
     paper="Yang et al. 2024, Gated Delta Networks: Improving Mamba2 with Delta Rule, arXiv:2412.06464",
     causal="always",
 )
@@ -324,7 +332,7 @@ class GatedDeltaNet(nn.Module):
 
     S_i = a_i S_{i-1} + beta_i k_i^T (v_i - a_i k_i S_{i-1}), o_i = d_k^-1/2 q_i S_i; q, k, v = silu(conv(W x)), q and
     k of length one, beta = sigmoid(W_b x), a = exp(-e^A softplus(W_a x + b)); y = W_o(rms_h(o) * silu(W_g x)).
-    (B, N, C) -> (B, N, C). Chunks, inverse and loop as in `deltanet`.
+    (B, N, C) -> (B, N, C). Chunks, inverse and composition as in `deltanet`.
 
     Hyper-parameters: `key_dim` and `value_dim` over all heads (dim; the paper's models have 3/4 and 3/2 of dim),
     `conv_size` (0: none), `chunk` (a power of two), `eps` of the normalisation.

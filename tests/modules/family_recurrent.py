@@ -48,11 +48,13 @@ BY_HAND: list[tuple[str, dict[str, Any], Shape, int]] = [
     # 1024*128*64 = 8,388,608; scores once, 1024*64*128, times values 1024*64*128; states twice 1024*128*128
     ("ssd", {}, (1, 64, 4, 32, 32), 33_816_576 + 1_572_864 + 8_388_608 + 2 * 8_388_608 + 2 * 16_777_216),
     # four projections, beta 1024*64*4 = 262,144; q k^T, k k^T, and the inverse times k and v, scores times v: five of
-    # 1024*64*64; three of 1024*64*16; inverse 16 chunks, 4 heads, (64^3 - 64)/3 = 87,360
-    ("deltanet", {}, (1, 64, 4, 32, 32), 4 * 4_194_304 + 262_144 + 5 * 4_194_304 + 3 * 1_048_576 + 64 * 87_360),
+    # 1024*64*64; four of 1024*64*16; inverse 16 chunks, 4 heads, (64^3 - 64)/3 = 87,360; 16 chunks in pairs: 8 + 4 + 2
+    # times 4 heads, three products of 16^3
+    ("deltanet", {}, (1, 64, 4, 32, 32),
+     9 * 4_194_304 + 262_144 + 4 * 1_048_576 + 64 * 87_360 + 14 * 4 * 3 * 4_096),
     # five projections, beta and step, convolution 1024*192*4 = 786,432; the rest as above
     ("gated_deltanet", {}, (1, 64, 4, 32, 32),
-     10 * 4_194_304 + 2 * 262_144 + 786_432 + 3 * 1_048_576 + 64 * 87_360),
+     10 * 4_194_304 + 2 * 262_144 + 786_432 + 4 * 1_048_576 + 64 * 87_360 + 14 * 4 * 3 * 4_096),
     # f = 16: four projections; scores 1024*64*64, times values and weights 1024*64*68; features 1 + 16 + 256 = 273,
     # twice 1024*273*68 = 19,009,536
     ("based", {}, (1, 64, 4, 32, 32), 4 * 4_194_304 + 4_194_304 + 4_456_448 + 2 * 19_009_536),
