@@ -113,7 +113,7 @@ class CoordinateAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         sides = cat((x.mean(dim=3), x.mean(dim=2)), dim=2)  # (B, C, H + W)
         hidden = F.hardswish(self.norm(self.reduce(sides)))  # (B, hidden, H + W)
-        rows, columns = hidden.split(x.shape[2:], dim=2)  # (B, hidden, H), (B, hidden, W)
+        rows, columns = hidden[..., : x.shape[2]], hidden[..., x.shape[2] :]  # (B, hidden, H), (B, hidden, W)
         row, column = self.rows(rows).sigmoid(), self.columns(columns).sigmoid()  # (B, C, H), (B, C, W)
         y: Tensor = x * row.unsqueeze(3) * column.unsqueeze(2)
         return y
