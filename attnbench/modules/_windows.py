@@ -1,7 +1,7 @@
 """Windows of a map: cut, padded where they do not divide it, and put together again; heads within each window."""
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, unflatten
 
 __all__ = ["heads_last", "inner_heads", "padded", "split_qkv", "unwindowed", "windows"]
 
@@ -14,19 +14,19 @@ def padded(x: Tensor, sides: tuple[int, int]) -> Tensor:
 
 def windows(x: Tensor, sides: tuple[int, int]) -> Tensor:
     """(B, H, W, C) -> (B, nW, T, C): nW windows, row by row, of T = sides[0] * sides[1] tokens."""
-    x = x.unflatten(2, (-1, sides[1])).unflatten(1, (-1, sides[0]))  # (B, rows, w, columns, w, C)
+    x = unflatten(unflatten(x, 2, (-1, sides[1])), 1, (-1, sides[0]))  # (B, rows, w, columns, w, C)
     return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
 def unwindowed(x: Tensor, sides: tuple[int, int], columns: int) -> Tensor:
     """(B, nW, T, C) -> (B, H, W, C), the inverse of `windows`, for so many windows side by side."""
-    x = x.unflatten(2, sides).unflatten(1, (-1, columns))  # (B, rows, columns, w, w, C)
+    x = unflatten(unflatten(x, 2, sides), 1, (-1, columns))  # (B, rows, columns, w, w, C)
     return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
 def inner_heads(x: Tensor, heads: int) -> Tensor:
     """(..., T, heads * d) -> (..., heads, T, d)."""
-    return x.unflatten(-1, (heads, -1)).transpose(-3, -2)
+    return unflatten(x, -1, (heads, -1)).transpose(-3, -2)
 
 
 def heads_last(x: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ class ShiftedWindowAttention(nn.Module):
     def _attend(self, x: Tensor, sides: tuple[int, int], strangers: Tensor | None) -> Tensor:
         query, key, value = split_qkv(self.qkv(x), self.heads)  # (B, nW, heads, T, d)
         bias = self.table[self.offsets[: sides[0], : sides[1], : sides[0], : sides[1]].flatten()]  # (T * T, heads)
-        bias = bias.T.unflatten(-1, (x.shape[2], -1))  # (heads, T, T)
+        bias = torch.unflatten(bias.T, -1, (x.shape[2], -1))  # (heads, T, T)
         scores = (query * self.scale) @ key.transpose(-2, -1) + bias  # (B, nW, heads, T, T)
         if strangers is not None:
             scores = scores.masked_fill(strangers, float("-inf"))
@@ -236,10 +236,10 @@ class SlidingWindowAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         tokens = x.shape[1]
         query, key, value = split_qkv(self.qkv(x), self.heads)  # (B, heads, N, d)
-        query = F.pad(query * self.scale, (0, 0, 0, -tokens % self.window)).unflatten(2, (-1, self.window))
-        scores = query @ self._spans(key)  # (B, heads, n, window, span)
+        query = F.pad(query * self.scale, (0, 0, 0, -tokens % self.window))  # (B, heads, P, d)
+        scores = torch.unflatten(query, 2, (-1, self.window)) @ self._spans(key)  # (B, heads, n, window, span)
         # Not minus infinity: a padded query may see nothing, and its gradient must not become NaN.
-        scores = scores.masked_fill(self._hidden(tokens, x.device), torch.finfo(x.dtype).min)
+        scores = scores.masked_fill(self._hidden(tokens, x.device), torch.finfo(scores.dtype).min)
         attended = scores.softmax(dim=-1) @ self._spans(value).transpose(-2, -1)  # (B, heads, n, window, d)
         y: Tensor = self.out(heads_last(attended.flatten(2, 3))[:, :tokens].contiguous())  # (B, N, C)
         return y
@@ -349,7 +349,7 @@ class CrissCrossAttention(nn.Module):
         in_column = in_column.masked_fill(itself, float("-inf")).transpose(1, 2)  # (B, H, W, H)
         weights = torch.cat([in_column, in_row], dim=3).softmax(dim=3)  # (B, H, W, H + W)
         of_column, of_row = weights[..., :height].transpose(1, 2), weights[..., height:]
-        attended = (of_column @ value.transpose(1, 2)).transpose(1, 2) + of_row @ value  # (B, H, W, C)
+        attended: Tensor = (of_column @ value.transpose(1, 2)).transpose(1, 2) + of_row @ value  # (B, H, W, C)
         return attended.permute(0, 3, 1, 2)
 
 
@@ -429,10 +429,10 @@ class BiLevelRoutingAttention(nn.Module):
     def __init__(self, dim: int, heads: int, n_win: int = 7, topk: int = 4, side_dwconv: int = 5) -> None:
         super().__init__()
         head_dim(dim, heads)
+        self.heads, self.scale = heads, dim**-0.5
+        self.n_win, self.topk = _positive("n_win", n_win), topk
         if not 1 <= topk <= n_win**2:
             raise ValueError(f"topk={topk} is not between 1 and the number of regions, n_win**2={n_win**2}")
-        self.heads, self.scale = heads, dim**-0.5
-        self.n_win, self.topk = n_win, topk
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
         padding = same_padding(side_dwconv, "side_dwconv") if side_dwconv else 0
@@ -446,7 +446,8 @@ class BiLevelRoutingAttention(nn.Module):
         attended = unwindowed(attended, sides, self.n_win)  # (B, H', W', C)
         if self.side is not None:
             attended = attended + self.side(value.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return self.out(attended)[:, : x.shape[2], : x.shape[3]].permute(0, 3, 1, 2)
+        y: Tensor = self.out(attended)[:, : x.shape[2], : x.shape[3]]  # (B, H, W, C)
+        return y.permute(0, 3, 1, 2)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         chosen = self._route(query.detach().mean(dim=2), key.detach().mean(dim=2))  # (B, R, topk)
@@ -456,13 +457,14 @@ class BiLevelRoutingAttention(nn.Module):
 
     def _route(self, query: Tensor, key: Tensor) -> Tensor:
         """(B, R, C), (B, R, C) -> (B, R, topk): the regions that each region sees."""
-        return ((query * self.scale) @ key.transpose(1, 2)).topk(self.topk, dim=-1).indices
+        chosen: Tensor = ((query * self.scale) @ key.transpose(1, 2)).topk(self.topk, dim=-1).indices
+        return chosen
 
 
 def _regions(x: Tensor, chosen: Tensor) -> Tensor:
     """(B, R, T, C) and indices (B, R, topk) -> (B, R, topk * T, C): all positions of the chosen regions."""
     index = chosen.flatten(1)[:, :, None, None].expand(-1, -1, *x.shape[2:])  # (B, R * topk, T, C)
-    return x.gather(1, index).unflatten(1, chosen.shape[1:]).flatten(2, 3)
+    return torch.unflatten(x.gather(1, index), 1, chosen.shape[1:]).flatten(2, 3)
 
 
 @attention(
@@ -504,6 +506,8 @@ class BigBirdAttention(nn.Module):
         super().__init__()
         self.heads, self.scale = heads, head_dim(dim, heads) ** -0.5
         self.block, self.blocks = _positive("block", block), -(-seq_len // block)
+        if random_blocks < 0:
+            raise ValueError(f"random_blocks={random_blocks} must be at least 0")
         self.sparse = self.blocks > 5 + 2 * random_blocks
         self.query = nn.Linear(dim, dim)
         self.key = nn.Linear(dim, dim)
@@ -535,7 +539,7 @@ class BigBirdAttention(nn.Module):
         return heads_last(torch.cat([first, between, last], dim=2)[:, :, :tokens])  # (B, N, C)
 
     def _blocked(self, x: Tensor) -> Tensor:
-        return F.pad(x, (0, 0, 0, -x.shape[2] % self.block)).unflatten(2, (self.blocks, self.block))
+        return torch.unflatten(F.pad(x, (0, 0, 0, -x.shape[2] % self.block)), 2, (self.blocks, self.block))
 
     def _between(self, query: Tensor, key: Tensor, value: Tensor, tokens: int) -> Tensor:
         """Queries (B, heads, n - 2, block, d), the others (B, heads, n, block, d) -> (B, heads, (n - 2) * block, d)."""
@@ -548,7 +552,7 @@ class BigBirdAttention(nn.Module):
     def _seen_by_each(self, x: Tensor) -> Tensor:
         """(B, heads, n, block, d) -> (B, heads, n - 2, s * block, d): all tokens of the blocks that each block sees."""
         index = self.seen.flatten(1)[None, :, :, None, None].expand(x.shape[0], -1, -1, *x.shape[3:])
-        return x.gather(2, index).unflatten(2, self.seen.shape[1:]).flatten(3, 4)
+        return torch.unflatten(x.gather(2, index), 2, self.seen.shape[1:]).flatten(3, 4)
 
 
 @attention(
@@ -582,7 +586,8 @@ class LshAttention(nn.Module):
     buckets that does not grow, or is factorised. Tokens are padded to P, a multiple of 2 * bucket_size; the padding
     has a bucket of its own behind all others and is masked.
 
-    Hyper-parameters: `bucket_size`, `n_hashes` rounds, `causal`.
+    Hyper-parameters: `bucket_size`, `n_hashes` rounds, `causal`: no later token is seen, but which of the earlier
+    ones are depends on all tokens, through the sort.
     """
 
     def __init__(self, dim: int, heads: int, bucket_size: int = 64, n_hashes: int = 8, causal: bool = False) -> None:
@@ -599,8 +604,9 @@ class LshAttention(nn.Module):
         query, value = (inner_heads(project(x), self.heads) for project in (self.query_key, self.value))
         order = self._order(query.detach())  # (B, heads, rounds, P), positions by bucket
         query, value = self._sorted(query, order), self._sorted(value, order)  # (B, heads, chunks, bucket_size, d)
-        scores = query @ _with_previous(F.normalize(query, dim=-1)).transpose(-2, -1) * self.scale
-        scores = self._masked(scores, order.flatten(2).unflatten(2, (-1, self.bucket_size)), tokens)
+        key = F.normalize(query, dim=-1, eps=1e-6)  # torch's 1e-12 is zero in float16, and the padding 0 / 0
+        scores = query @ _with_previous(key).transpose(-2, -1) * self.scale
+        scores = self._masked(scores, torch.unflatten(order.flatten(2), 2, (-1, self.bucket_size)), tokens)
         attended = scores.softmax(dim=-1) @ _with_previous(value)  # (B, heads, chunks, bucket_size, d)
         back = order.argsort(dim=-1)[..., :tokens]  # (B, heads, rounds, N)
         rounds = self._unsorted(attended, back)  # (B, heads, rounds, N, d)
@@ -616,7 +622,7 @@ class LshAttention(nn.Module):
         pairs = (tokens + missing) // self.bucket_size // 2
         # Drawn in float32, whatever the dtype, so that a seed gives the same rotations.
         rotations = torch.randn(width, self.n_hashes * pairs, device=query.device, dtype=torch.float32).to(query.dtype)
-        rotated = (query @ rotations).unflatten(-1, (self.n_hashes, pairs))  # (B, heads, N, rounds, n / 2)
+        rotated = torch.unflatten(query @ rotations, -1, (self.n_hashes, pairs))  # (B, heads, N, rounds, n / 2)
         buckets = torch.cat([rotated, -rotated], dim=-1).argmax(dim=-1).transpose(2, 3)  # (B, heads, rounds, N)
         return F.pad(buckets, (0, missing), value=2 * pairs).argsort(dim=-1, stable=True)
 
@@ -624,11 +630,11 @@ class LshAttention(nn.Module):
         """(B, heads, N, d) -> (B, heads, rounds * P / bucket_size, bucket_size, d)."""
         x = F.pad(x, (0, 0, 0, order.shape[3] - x.shape[2]))
         index = order.flatten(2).unsqueeze(-1).expand(-1, -1, -1, x.shape[3])
-        return x.gather(2, index).unflatten(2, (-1, self.bucket_size))
+        return torch.unflatten(x.gather(2, index), 2, (-1, self.bucket_size))
 
     def _unsorted(self, x: Tensor, back: Tensor) -> Tensor:
         """(B, heads, chunks, bucket_size, e) -> (B, heads, rounds, N, e)."""
-        x = x.flatten(2, 3).unflatten(2, (self.n_hashes, -1))  # (B, heads, rounds, P, e)
+        x = torch.unflatten(x.flatten(2, 3), 2, (self.n_hashes, -1))  # (B, heads, rounds, P, e)
         return x.gather(3, back.unsqueeze(-1).expand(-1, -1, -1, -1, x.shape[4]))
 
     def _masked(self, scores: Tensor, position: Tensor, tokens: int) -> Tensor:

@@ -283,7 +283,7 @@ def big_bird(tokens: int, block: int, random_blocks: int, seed: int = 0) -> loca
     return module
 
 
-for tokens, block, random_blocks in ((35, 2, 1), (40, 4, 2), (36, 4, 1), (9, 1, 1)):
+for tokens, block, random_blocks in ((35, 2, 1), (40, 4, 2), (36, 4, 1), (9, 1, 1), (23, 4, 0)):
 
     @reference("bigbird", f"own oracle: dense mask, N={tokens} block={block} random_blocks={random_blocks}")
     def _(tokens: int = tokens, block: int = block, random_blocks: int = random_blocks) -> Comparison:
