@@ -124,7 +124,7 @@ def vit_b() -> nn.Module:
 def torchvision_swin() -> nn.Module:
     from torchvision.models import SwinTransformer
 
-    return filled(SwinTransformer([4, 4], 16, [2, 2], [2, 4], [4, 4], 0.0, num_classes=5))
+    return filled(SwinTransformer([4, 4], 16, [2, 2], [2, 4], [4, 4], num_classes=5))
 
 
 class Patches(nn.Module):
@@ -147,7 +147,7 @@ class Patches(nn.Module):
 
 def encoder(**settings: Any) -> nn.Module:
     layer = nn.TransformerEncoderLayer(32, 4, 64, **{"batch_first": True, **settings})
-    return nn.TransformerEncoder(layer, 2)
+    return nn.TransformerEncoder(layer, 2, enable_nested_tensor=layer.self_attn.batch_first)
 
 
 def torch_encoder() -> nn.Module:
