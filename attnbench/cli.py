@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -79,11 +79,13 @@ def _code() -> int:
     return result if isinstance(result, int) else 0
 
 
-def _show(message: Warning | str, category: type[Warning], filename: str, line: int, *rest: object) -> None:
+def _show(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
     if issubclass(category, PluginWarning):
         _say(str(message))
     else:
-        _SHOW(message, category, filename, line)
+        _SHOW(message, category, filename, lineno, file, line)
 
 
 def _say(message: str) -> None:
