@@ -2,6 +2,7 @@
 
 import re
 
+import torch
 from torch import nn
 
 from attnbench.core.case import Case
@@ -39,6 +40,8 @@ def resolve(case: Case) -> Case:
         if case.layout not in ("auto", target.spec.layout):
             raise UnsupportedError(f"{target.name} reads {target.spec.layout}, not {case.layout}")
         case = case.with_(layout=target.spec.layout)
+    elif target.layout is not None and case.layout == "auto":
+        case = case.with_(layout=target.layout)
     elif case.layout == "auto":
         case = case.with_(layout=detect(target, shape_of(case), settings_of(case, inserted=False), heads_given))
     _try(case)
@@ -123,7 +126,12 @@ def _runs_with_data(case: Case) -> bool:
     if case.kind == "network":
         return False  # a whole one is too much for a try
     small = _small(case)
-    return not _runs(small, "meta") and _runs(small, "cpu")
+    return not _runs(small, "meta") and (_runs(small, "cpu") or _runs_on_its_gpu(small))
+
+
+def _runs_on_its_gpu(case: Case) -> bool:
+    """Kernels may be written for a GPU alone."""
+    return case.device.startswith("cuda") and torch.cuda.is_available() and _runs(case, case.device)
 
 
 def _runs(case: Case, where: str) -> bool:

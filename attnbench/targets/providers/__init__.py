@@ -32,6 +32,7 @@ PROVIDERS: Mapping[str, Provider] = {
     "timm": Provider("timm", "network", "resnet50", reads="images"),
     "torchvision": Provider("torchvision", "network", "resnet50", reads="images"),
     "hf": Provider("transformers", "network", "gpt2"),
+    "fla": Provider("fla", "module", "gated_linear_attention"),
 }
 
 
