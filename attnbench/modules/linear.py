@@ -28,7 +28,8 @@ __all__ = [
 
 
 def _split(x: Tensor, heads: int) -> Tensor:
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, N, C) -> (B, heads, N, d)
+    batch, tokens, channels = x.shape
+    return x.reshape(batch, tokens, heads, channels // heads).transpose(1, 2)  # (B, N, C) -> (B, heads, N, d)
 
 
 def _merge(x: Tensor) -> Tensor:
@@ -221,7 +222,8 @@ class PerformerAttention(nn.Module):
         x = x * x.shape[-1] ** -0.25
         projected = x @ self.projection.t()  # (B, heads, N, m)
         largest = projected.amax(dim=over, keepdim=True).detach()
-        return torch.exp(projected - x.square().sum(dim=-1, keepdim=True) / 2 - largest) + self.eps
+        features: Tensor = torch.exp(projected - x.square().sum(dim=-1, keepdim=True) / 2 - largest) + self.eps
+        return features
 
 
 def _orthogonal_rows(rows: int, width: int) -> Tensor:
@@ -230,7 +232,9 @@ def _orthogonal_rows(rows: int, width: int) -> Tensor:
     directions, triangles = torch.linalg.qr(torch.randn(blocks, width, width))
     # Only with these signs are all directions as likely: without them the features are biased, at d = 4 by a tenth.
     directions = directions * triangles.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
-    return directions.flatten(0, 1)[:rows] * torch.randn(rows, width).norm(dim=1, keepdim=True)
+    lengths: Tensor = torch.randn(rows, width).norm(dim=1, keepdim=True)
+    orthogonal: Tensor = directions.flatten(0, 1)[:rows]
+    return orthogonal * lengths
 
 
 @attention(
@@ -322,8 +326,9 @@ class LiteMLA(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.qkv(x)  # (B, 3 * T, H, W): q, k and v of the first head, of the second ...
         scales = torch.cat([qkv, self.pointwise(self.depthwise(qkv))], dim=1)  # (B, 6 * T, H, W)
-        heads = scales.flatten(2).unflatten(1, (-1, 3 * self.head_dim)).transpose(2, 3)  # (B, 2 * heads, N, 3 * d)
-        query, key, value = heads.chunk(3, dim=-1)
+        batch, channels, height, width = scales.shape
+        heads = scales.reshape(batch, channels // (3 * self.head_dim), 3 * self.head_dim, height * width)
+        query, key, value = heads.transpose(2, 3).chunk(3, dim=-1)  # (B, 2 * heads, N, d)
         attended = _rectified_attention(query, key, value, self.eps)  # (B, 2 * heads, N, d)
         y: Tensor = self.norm(self.out(attended.transpose(2, 3).reshape(x.shape[0], -1, *x.shape[2:])))
         return y
@@ -390,7 +395,8 @@ class FocusedLinearAttention(nn.Module):
     def _focused(self, x: Tensor) -> Tensor:
         features = (_at_least_float32(x).relu() + 1e-6) / F.softplus(_at_least_float32(self.scale))
         powers = features**self.focusing_factor
-        return (powers * (features.norm(dim=-1, keepdim=True) / powers.norm(dim=-1, keepdim=True))).to(x.dtype)
+        ratio: Tensor = features.norm(dim=-1, keepdim=True) / powers.norm(dim=-1, keepdim=True)  # (B, N, 1)
+        return (powers * ratio).to(x.dtype)
 
 
 def _local(width: int, kernel_size: int) -> nn.Conv2d:
@@ -571,7 +577,7 @@ class RandomFeatureAttention(nn.Module):
 
     def _waves(self, x: Tensor) -> Tensor:
         angles = (x * x.shape[-1] ** -0.25) @ self.projection.transpose(-2, -1)  # (B, heads, N, m)
-        return torch.cat([angles.sin(), angles.cos()], dim=-1) * self.projection.shape[1] ** -0.5
+        return torch.cat([angles.sin(), angles.cos()], dim=-1) / math.sqrt(self.projection.shape[1])
 
 
 @attention(
@@ -732,5 +738,5 @@ def _turns(x: Tensor) -> Tensor:
 def _turned(x: Tensor, angles: Tensor) -> Tensor:
     """Channels 2 t and 2 t + 1 as a point in the plane, turned: (B, N, C), (N, C / 2) -> (B, N, C)."""
     cosine, sine = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    first, second = x.unflatten(-1, (-1, 2)).unbind(-1)  # (B, N, C / 2)
+    first, second = x[..., ::2], x[..., 1::2]  # (B, N, C / 2)
     return torch.stack([first * cosine - second * sine, first * sine + second * cosine], dim=-1).flatten(-2)
