@@ -104,6 +104,7 @@ def _with_data(
     """Count on the CPU: a small Case as it is, a large one from small sizes; what cannot run there is returned."""
 
     def count(small: Case) -> list[Finding]:
+        _guard(small.with_(device="cpu"), None)
         subject = build(small.with_(device="cpu"), "cpu")
         subject.forward()  # an instrument survives what the module raises; here it must be known
         notes = subject.notes if alone else ()
@@ -135,11 +136,24 @@ def _predicted(case: Case, wanted: Sequence[Declared], options: Options) -> Iter
 
 
 def _guard(case: Case, predicted: int | None) -> None:
-    """Refuse on the host what would make it swap or wake its out-of-memory killer; a GPU only refuses an allocation."""
+    """Refuse on the host what would make it swap or wake its out-of-memory killer; a GPU only refuses an allocation.
+
+    What could not be predicted needs its weights at least.
+    """
     free = free_bytes(case.device)
-    if case.device != "cpu" or predicted is None or free is None or predicted <= free * (1 - _MARGIN):
+    if case.device != "cpu" or free is None:
         return
-    raise OutOfMemoryError(f"not started: it needs {human_bytes(predicted)} and {human_bytes(free)} are free")
+    needed = _bytes_of_weights(case) if predicted is None else predicted
+    if needed > free * (1 - _MARGIN):
+        raise OutOfMemoryError(f"not started: it needs {human_bytes(needed)} and {human_bytes(free)} are free")
+
+
+def _bytes_of_weights(case: Case) -> int:
+    """As it is built without data; 0 where it cannot be."""
+    try:
+        return sum(weight.nbytes for weight in build(case, "meta").weights)
+    except Exception:  # a constructor is foreign code
+        return 0
 
 
 def _ready(case: Case) -> Subject:

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from attnbench.commands.options import by_kind
 from attnbench.core.case import Case
-from attnbench.core.errors import AttnbenchError, UnsupportedError, UsageError
+from attnbench.core.errors import AttnbenchError, OutOfMemoryError, UnsupportedError, UsageError
+from attnbench.engine.measure import measure
 from attnbench.engine.sweep import Sweep
+from attnbench.metrics.metric import Options
 from attnbench.targets.build import build
 from attnbench.targets.names import canonical
 from attnbench.targets.providers import PROVIDERS
@@ -258,3 +260,11 @@ def test_constructors_may_read_numbers_off_a_range() -> None:
 
 def test_a_provider_is_a_source() -> None:
     assert set(PROVIDERS) <= set(SOURCES)
+
+
+def test_weights_that_do_not_fit_are_never_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that cannot be counted without data is counted with them only where there is room."""
+    monkeypatch.setattr("attnbench.engine.measure.free_bytes", lambda device: 10**6)
+    case = resolve(asked("hf:longformer", tokens=64, params={"num_hidden_layers": 2, "attention_window": 32}))
+    with pytest.raises(OutOfMemoryError, match="not started: it needs "):
+        list(measure(case, Options(metrics=("macs",))))

@@ -100,20 +100,29 @@ def _class_of(name: str, config: Any) -> Any:
 
 def _configured(name: str, settings: Settings) -> Any:
     """The configuration with the user's settings in it, from which all that depends on them is derived."""
-    make = library("hf").CONFIG_MAPPING[name]
-    spelled = make.attribute_map
-    known = {*make().to_dict(), *spelled}
+    known, spelled = _words(name), library("hf").CONFIG_MAPPING[name].attribute_map
     for key in settings:
         if key not in known:
             raise UsageError(f"the configuration of hf:{name} has no {key!r}.{did_you_mean(key, known)}")
-    try:
-        config = make(**{spelled.get(key, key): value for key, value in settings.items()})
-    except Exception as error:  # it checks what it is given, and says so on several lines
-        raise UnsupportedError(f"hf:{name} refuses its configuration: {' '.join(str(error).split())}") from error
+    config = _made(name, {spelled.get(key, key): value for key, value in settings.items()})
     for word in _OFF:
         if hasattr(config, word):
             setattr(config, word, False)
     return config
+
+
+@cache
+def _words(name: str) -> frozenset[str]:
+    """What can be set of the configuration, under the type's own names and the usual ones."""
+    config = _made(name, {})
+    return frozenset({*config.to_dict(), *config.attribute_map})
+
+
+def _made(name: str, settings: Settings) -> Any:
+    try:
+        return library("hf").CONFIG_MAPPING[name](**settings)
+    except Exception as error:  # it checks what it is given, and says so on several lines
+        raise UnsupportedError(f"hf:{name} refuses its configuration: {' '.join(str(error).split())}") from error
 
 
 def _of_images(name: str, image_size: tuple[int, int], **settings: Any) -> nn.Module:
