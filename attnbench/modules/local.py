@@ -582,9 +582,9 @@ class LshAttention(nn.Module):
 
     Stochastic: R is drawn in each forward, (d, n_hashes, n / 2), shared by batch and heads. The paper says
     O(N log N), and that is the sort; but R grows with N, so that hashing takes n_hashes * C * N^2 / (2 * bucket_size)
-    MACs and, held for all buckets, as much memory a head: O(N^2) with a small factor. The N log N needs a number of
-    buckets that does not grow, or is factorised. Tokens are padded to P, a multiple of 2 * bucket_size; the padding
-    has a bucket of its own behind all others and is masked.
+    MACs and, held for all buckets, as much memory a head: O(N^2) with a small factor. (A hash in two factors, as
+    transformers offers it for long sequences, makes that O(N^1.5).) Tokens are padded to P, a multiple of
+    2 * bucket_size; the padding has a bucket of its own behind all others and is masked.
 
     Hyper-parameters: `bucket_size`, `n_hashes` rounds, `causal`: no later token is seen, but which of the earlier
     ones are depends on all tokens, through the sort.
