@@ -182,8 +182,10 @@ class Sweep:
 
 
 def _attentions(own: str | None, asked: Sequence[str]) -> list[str | None]:
-    """What a network says in its own name, else each that an option asks for, else none."""
-    return [canonical(each, "module") for each in ([own] if own is not None else asked)] or [None]
+    """What a network says in its own name, else each that an option asks for (`none`: the network as it is), else
+    none."""
+    chosen = [own] if own is not None else asked
+    return [None if each.lower() == "none" else canonical(each, "module") for each in chosen] or [None]
 
 
 def _fits(name: str, size: dict[str, int | None]) -> None:

@@ -32,6 +32,12 @@ def test_aliases_and_repetitions_are_one_case() -> None:
     assert names(Sweep(modules=["sagan", "self_attn", "self_attn"]).cases()) == ["self_attn 32x32 b1 fp32 fwd"]
 
 
+def test_none_is_the_network_as_it_is() -> None:
+    cases = Sweep(networks=["timm:vit_tiny"], swap=["none", "mhsa"]).cases()
+    assert [case.name for case in cases] == ["timm:vit_tiny", "timm:vit_tiny~mhsa"]
+    assert [case.name for case in Sweep(networks=["vgg16"], attn=["none", "se"]).cases()] == ["vgg16", "vgg16+se"]
+
+
 def test_an_attention_in_a_network_both_ways() -> None:
     plus = Sweep(networks=["vgg16+se"]).cases()
     option = Sweep(networks=["vgg16"], attn=["se"]).cases()
