@@ -1,4 +1,4 @@
-"""An attention in the place of a network's own: softmax for softmax changes nothing, and what cannot be kept is said."""
+"""An attention in the place of a network's own: softmax for softmax changes nothing, and what is lost is said."""
 
 import ast
 import warnings
@@ -201,8 +201,7 @@ def test_tokens_that_are_no_patches_pass_by_an_attention_over_maps(name: str, pr
 
 
 def test_the_sides_of_the_map_are_found_where_it_is_not_square(own_file: Path) -> None:
-    subject = build(Case(f"{HOSTS}:own", kind="network", layout="bchw", height=16, width=64, swap=f"{own_file}:OverMap"),
-                    "cpu")  # fmt: skip
+    subject = build(host("own", f"{own_file}:OverMap", height=16, width=64, batch_size=1), "cpu")
     subject.forward()
     import sys
 
@@ -227,12 +226,12 @@ def test_an_attention_of_another_width_is_refused_in_a_sentence(own_file: Path) 
 def test_a_map_where_there_is_none() -> None:
     pytest.importorskip("transformers")
     case = Case("hf:gpt2", kind="network", tokens=16, swap="efficient_attn", params=(("num_hidden_layers", 1),))
-    with pytest.raises(UnsupportedError, match="efficient_attn reads feature maps, and the 16 tokens of h.0.attn"):
+    with pytest.raises(UnsupportedError, match=r"efficient_attn reads feature maps, and the 16 tokens of h\.0\.attn"):
         resolve(case)
 
 
 def test_no_attention_is_no_baseline() -> None:
-    with pytest.raises(UsageError, match="vgg16 has no attention that could be swapped. Looked for in one forward"):
+    with pytest.raises(UsageError, match=r"vgg16 has no attention that could be swapped\. Looked for in one forward"):
         resolve(Case("vgg16", kind="network", height=32, width=32, swap="linear_attn"))
 
 
@@ -254,7 +253,8 @@ def test_attentions_that_stay_are_named() -> None:
 
 def test_places_by_hand() -> None:
     assert list(build(host("own", "linear_attn", at="body.1"), "meta").swapped) == ["body.1.mixer"]
-    assert list(build(host("own", "linear_attn", at="body.*.mixer"), "meta").swapped) == ["body.0.mixer", "body.1.mixer"]
+    subject = build(host("own", "linear_attn", at="body.*.mixer"), "meta")
+    assert list(subject.swapped) == ["body.0.mixer", "body.1.mixer"]
     with pytest.raises(UsageError, match=r"--at 'body.7' matches no place in .*There are: body.0.mixer, body.1.mixer"):
         build(host("own", "linear_attn", at="body.7"), "meta")
 
@@ -300,7 +300,7 @@ def test_every_attention_stands_in_a_network_or_says_why_not(spec) -> None:
     try:
         resolved = resolve(host("own", spec.name))
     except UnsupportedError as error:
-        assert spec.name in CHANGES_SHAPE, error  # noqa: PT017
+        assert spec.name in CHANGES_SHAPE, error
         return
     assert build(resolved, "meta").forward().shape == (2, 16, 32)
 

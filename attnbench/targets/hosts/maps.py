@@ -19,14 +19,19 @@ def is_map(sizes: tuple[int, ...], image: Sides) -> bool:
 def grid(tokens: int, image: Sides, hint: int = 0) -> tuple[Sides, int] | None:
     """Height and width of the map that the tokens are, and how many of them stand before it.
 
-    `hint` of them before the map are tried first, then the fewest; None where no map fits.
+    `hint` of them before the map are tried first, then the fewest. Many before a map whose stride does not divide the
+    image would fit by chance, and are not taken; None where no map fits.
     """
     maps = {height * width: (height, width) for height, width in _strided(image)}
     for before in (hint, *range(_MOST_PREFIX + 1)):
         patches = tokens - before
-        if patches in maps and patches > before:
+        if patches in maps and patches > before and (before in (0, 1, 2, hint) or _divides(maps[patches], image)):
             return maps[patches], before
     return None
+
+
+def _divides(sides: Sides, image: Sides) -> bool:
+    return image[0] % sides[0] == 0 and image[1] % sides[1] == 0
 
 
 def _strided(image: Sides) -> Iterator[Sides]:
