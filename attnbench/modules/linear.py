@@ -501,8 +501,9 @@ class HydraAttention(nn.Module):
 
     y_i = W_o (q_i * sum_j k_j * v_j), q and k normalised to length 1 over all channels. (B, N, C) -> (B, N, C).
 
-    Hyper-parameters: with `causal` the sum runs over j <= i, as a cumulative sum. Its N C MACs are an explicit product
-    and sum, of which torch's counter says nothing.
+    The N C MACs beyond the projections are an explicit product and sum, of which torch's counter says nothing.
+
+    Hyper-parameters: with `causal` the sum runs over j <= i, as a cumulative sum.
     """
 
     def __init__(self, dim: int, causal: bool = False) -> None:
@@ -521,7 +522,7 @@ class HydraAttention(nn.Module):
 
     def _context(self, key: Tensor, value: Tensor) -> Tensor:
         if not self.causal:
-            return torch.einsum("bnc,bnc->bc", key, value).unsqueeze(1)  # (B, 1, C)
+            return (key * value).sum(dim=1, keepdim=True)  # (B, 1, C); as an einsum it is ten times slower on a CPU
         # In bfloat16 a running sum would stand still once it is 256 times what comes in.
         sums = (key * value).cumsum(dim=1, dtype=torch.promote_types(key.dtype, torch.float32))
         return sums.to(key.dtype)  # (B, N, C)

@@ -113,7 +113,7 @@ def test_a_case_that_would_not_fit_is_not_started(monkeypatch: pytest.MonkeyPatc
 
 
 # A product written as mul and sum, as it is published and runs fastest: torch's counter does not hear it.
-SUMMED = {"aft_simple"}
+SUMMED = {"aft_simple", "hydra"}
 
 
 @pytest.mark.parametrize("spec", catalogue(), ids=lambda spec: spec.name)

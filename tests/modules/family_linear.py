@@ -63,8 +63,8 @@ BY_HAND: list[tuple[str, dict[str, Any], Shape, int]] = [
     ("mlla", {}, (1, 64, 4, 32, 32), 8_388_608 + 2 * 1_048_576 + 65_536 + 589_824),
 ]
 
-# torch's counter says nothing of a product that a cumulative sum sums up: MACs that the formula has and it has not.
-UNHEARD_BY_TORCH: dict[str, str] = {"hydra": "B*N*C if causal else 0"}
+# torch's counter says nothing of a product that is then summed: MACs that the formula has and it has not.
+UNHEARD_BY_TORCH: dict[str, str] = {"hydra": "B*N*C"}
 
 TOKENS = noise(2, 35, 64)
 LONG = noise(1, 83, 64)  # more than one chunk of 64, the last not full
