@@ -11,7 +11,7 @@ def chunked(x: Tensor, length: int) -> Tensor:
     """(B, h, N, d) -> (B, h, n, c, d): chunks of `length` tokens, the last one padded with zeros."""
     missing = -x.shape[2] % length
     padded = F.pad(x, (0, 0, 0, missing)) if missing else x  # (B, h, P, d)
-    return padded.unflatten(2, (-1, length))
+    return torch.unflatten(padded, 2, (-1, length))
 
 
 def exact(x: Tensor) -> Tensor:

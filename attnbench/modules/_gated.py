@@ -38,9 +38,9 @@ def _scores(query: Tensor, key: Tensor, decay: Tensor) -> Tensor:
     The two factors are taken apart at the middle of the query's block of 16, so that none grows beyond 8 steps' decay
     however long the chunk is. Yang et al. 2023, arXiv:2312.06635, call it secondary chunking.
     """
-    since = decay.unflatten(3, (-1, BLOCK))  # (B, h, n, s, 16, d)
+    since = torch.unflatten(decay, 3, (-1, BLOCK))  # (B, h, n, s, 16, d)
     middle = since[..., BLOCK // 2 - 1 : BLOCK // 2, :]  # (B, h, n, s, 1, d)
-    rows = query.unflatten(3, (-1, BLOCK)) * (since - middle).exp().to(query.dtype)  # (B, h, n, s, 16, d)
+    rows = torch.unflatten(query, 3, (-1, BLOCK)) * (since - middle).exp().to(query.dtype)  # (B, h, n, s, 16, d)
     # What lies ahead of the block is masked later; until then it must not be infinite.
     ahead = (middle - decay.unsqueeze(3)).clamp(max=-_LEAST * BLOCK // 2)  # (B, h, n, s, c, d)
     columns = key.unsqueeze(3) * ahead.exp().to(key.dtype)  # (B, h, n, s, c, d)

@@ -16,7 +16,7 @@ __all__ = ["SSD", "Based", "DeltaNet", "GatedDeltaNet", "GatedLinearAttention", 
 
 
 def _split(x: Tensor, heads: int) -> Tensor:
-    return x.unflatten(2, (heads, -1)).transpose(1, 2)  # (B, N, h*d) -> (B, h, N, d)
+    return torch.unflatten(x, 2, (heads, -1)).transpose(1, 2)  # (B, N, h*d) -> (B, h, N, d)
 
 
 def _merged(x: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ def _turned(x: Tensor) -> Tensor:
     angle = 10_000 ** -torch.linspace(0, 1, dim // 2, device=x.device, dtype=dtype)
     position = torch.arange(tokens, device=x.device, dtype=dtype)
     turn = (position[:, None] * angle).repeat_interleave(2, dim=1)  # (N, d)
-    first, second = x.unflatten(-1, (-1, 2)).unbind(-1)  # (B, h, N, d/2)
+    first, second = torch.unflatten(x, -1, (-1, 2)).unbind(-1)  # (B, h, N, d/2)
     crossed = torch.stack((-second, first), -1).flatten(-2)  # (B, h, N, d)
     return x * turn.cos().to(x.dtype) + crossed * turn.sin().to(x.dtype)
 
@@ -219,8 +219,8 @@ class SSD(nn.Module):
         if heads % groups:
             raise ValueError(f"heads={heads} is not divisible by groups={groups}")
         self.heads, self.groups, self.chunk, self.eps = heads, groups, chunk, eps
-        self.widths = (inner, inner + 2 * shared, heads)
-        self.inner = (inner, shared, shared)
+        self.widths = [inner, inner + 2 * shared, heads]
+        self.inner = [inner, shared, shared]
         self.project = nn.Linear(dim, sum(self.widths), bias=False)
         self.convolution = _CausalConvolution(inner + 2 * shared, conv_kernel, bias=True)
         self.step_bias = nn.Parameter(_time_step_bias(heads))
@@ -230,10 +230,12 @@ class SSD(nn.Module):
         self.out = nn.Linear(inner, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, mixed, step = self.project(x).split(self.widths, dim=2)
-        value, key, query = F.silu(self.convolution(mixed)).split(self.inner, dim=2)  # (B, N, E), (B, N, g*s) twice
+        gate, mixed, step = torch.split(self.project(x), self.widths, dim=2)
+        value, key, query = torch.split(
+            F.silu(self.convolution(mixed)), self.inner, dim=2
+        )
         scanned = self._scan(_split(query, self.groups), _split(key, self.groups), _split(value, self.heads), step)
-        gated = (_merged(scanned) * F.silu(gate)).unflatten(2, (self.groups, -1))  # (B, N, g, E/g)
+        gated = torch.unflatten(_merged(scanned) * F.silu(gate), 2, (self.groups, -1))  # (B, N, g, E/g)
         normed = F.rms_norm(gated, gated.shape[-1:], eps=self.eps).flatten(2) * self.scale  # (B, N, E)
         y: Tensor = self.out(normed)  # (B, N, C)
         return y
@@ -245,10 +247,10 @@ class SSD(nn.Module):
         written = value * step.unsqueeze(-1).to(value.dtype)  # (B, h, N, P)
         # Each group is a sample of its own, with one query and one key for all of its heads.
         query, key, written, log_decay = (
-            x.unflatten(1, (self.groups, -1)).flatten(0, 1) for x in (query, key, written, log_decay)
+            torch.unflatten(x, 1, (self.groups, -1)).flatten(0, 1) for x in (query, key, written, log_decay)
         )
         states = decayed_linear(query, key, written, log_decay, self.chunk)  # (B*g, h/g, N, P)
-        return states.unflatten(0, (-1, self.groups)).flatten(1, 2) + self.skip[:, None, None] * value
+        return torch.unflatten(states, 0, (-1, self.groups)).flatten(1, 2) + self.skip[:, None, None] * value
 
 
 @attention(
@@ -353,7 +355,7 @@ class GatedDeltaNet(nn.Module):
         head_dim(key_dim, heads)
         _power_of_two(chunk)
         self.heads, self.chunk = heads, chunk
-        self.widths = (key_dim, key_dim, value_dim)
+        self.widths = [key_dim, key_dim, value_dim]
         self.qkv = nn.Linear(dim, sum(self.widths), bias=False)
         self.convolution = _CausalConvolution(sum(self.widths), conv_size, bias=False) if conv_size else nn.Identity()
         self.beta = nn.Linear(dim, heads, bias=False)
@@ -365,7 +367,7 @@ class GatedDeltaNet(nn.Module):
         self.out = nn.Linear(value_dim, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        qkv = F.silu(self.convolution(self.qkv(x))).split(self.widths, dim=2)
+        qkv = torch.split(F.silu(self.convolution(self.qkv(x))), self.widths, dim=2)
         query, key, value = (_split(each, self.heads) for each in qkv)  # (B, h, N, d_k or d_v)
         query, key = F.normalize(query, dim=-1) * query.shape[-1] ** -0.5, F.normalize(key, dim=-1)
         beta = self.beta(x).sigmoid().transpose(1, 2)  # (B, h, N)
