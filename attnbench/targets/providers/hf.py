@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache, partial, reduce
 from importlib import import_module
 from importlib.util import find_spec
+from textwrap import shorten
 from typing import Any
 from unittest import mock
 
@@ -39,6 +40,8 @@ _WITHOUT_A_MASK = (
     ("masking_utils", "_ignore_causal_mask_sdpa"),
     ("masking_utils", "_ignore_bidirectional_mask_sdpa"),
 )
+# Some refusals list everything that there is.
+_LONGEST_REFUSAL = 300
 
 Settings = Mapping[str, Any]
 
@@ -122,7 +125,8 @@ def _made(name: str, settings: Settings) -> Any:
     try:
         return library("hf").CONFIG_MAPPING[name](**settings)
     except Exception as error:  # it checks what it is given, and says so on several lines
-        raise UnsupportedError(f"hf:{name} refuses its configuration: {' '.join(str(error).split())}") from error
+        said = shorten(str(error), _LONGEST_REFUSAL, placeholder=" ...")
+        raise UnsupportedError(f"hf:{name} refuses its configuration: {said}") from error
 
 
 def _of_images(name: str, image_size: tuple[int, int], **settings: Any) -> nn.Module:
