@@ -166,7 +166,8 @@ class Sweep:
         for text in self.networks:
             name, insert, swap = taken_apart(text)
             inserts, swaps = _attentions(insert, self.attn), _attentions(swap, self.swap)
-            found += [{"target": canonical(name, "network"), "insert": insert, "swap": swap, "at": at}
+            found += [{"target": canonical(name, "network"), "insert": insert, "swap": swap,
+                       "at": at if insert or swap else None}
                       for insert, swap in product(inserts, swaps)]  # fmt: skip
         return found
 

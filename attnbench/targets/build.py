@@ -195,6 +195,6 @@ def _claim(case: Case, target: Target) -> str | None:
 
 def _built_note(case: Case, target: Target, arguments: Mapping[str, Any]) -> Note:
     call = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-    # Of a module that is not ours, people must see what was made of it.
-    kind = "built" if target.spec else "built_own"
+    # Of a module that is the user's, people must see what was made of it.
+    kind = "built" if target.spec or target.layout else "built_own"
     return Note(kind, f"built as {target.name}({call}), layout {case.layout}")

@@ -1,6 +1,7 @@
 """Products, sums of products, einsums and convolutions in every spelling, with MACs derived on paper."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,10 @@ def gated_and_pooled(a: Tensor, b: Tensor) -> Tensor:
     """Channel attention before spatial attention, as in CBAM: the gated map goes on, and is pooled over channels."""
     gated = a * b
     return gated * gated.mean(-1, keepdim=True).sigmoid()
+
+
+def pooled(a: Tensor, b: Tensor, to: Any) -> Tensor:
+    return F.adaptive_avg_pool2d(a * b, to)
 
 
 # (name, function, shapes of its inputs, MACs as they are derived on paper)
@@ -84,6 +89,15 @@ SUMS: list[Form] = [
     ("sum of a product over one axis of broadcasting", lambda a, b: (a * b).sum(0), [(4, 5), (5,)], 0),
     ("a gated map, pooled", lambda a, b: (a * b).mean((2, 3)), [(2, 3, 4, 5), (2, 3, 1, 1)], 0),
     ("a map weighted by position, pooled", lambda a, b: (a * b).mean((2, 3)), [(2, 3, 4, 5), (2, 1, 4, 5)], 120),
+    *(
+        (f"a {what}, pooled to {to} by adaptive_avg_pool", partial(pooled, to=to), [(2, 3, 4, 5), gate], macs)
+        for what, gate, to, macs in (
+            ("map weighted by position", (2, 1, 4, 5), 1, 120),
+            ("map weighted by position", (2, 1, 4, 5), (1, 1), 120),
+            ("map weighted by position", (2, 1, 4, 5), (2, 1), 0),  # a kernel of its own, and no mean
+            ("gated map", (2, 3, 1, 1), 1, 0),
+        )
+    ),
     ("cumsum of a product along a constant", lambda a, b: (a * b).cumsum(1), [(4, 5), (4, 1)], 0),
     ("mean", lambda a: a.mean(), [(4, 5)], 0),
     ("a gated map that goes on, and is pooled besides", gated_and_pooled, [(4, 5), (1, 5)], 0),

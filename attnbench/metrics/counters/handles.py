@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from attnbench.metrics.counters.einsum import einsum_macs
-from attnbench.metrics.counters.summed import sum_of_product
+from attnbench.metrics.counters.summed import pooled_product, sum_of_product
 from attnbench.metrics.counters.traced_values import Handle, Value, ints, is_tensor, shape, tensors
 
 __all__ = ["HANDLES", "UNSURE"]
@@ -165,7 +165,7 @@ def _sure(name: str, handle: Handle) -> Callable[[Sequence[Value], Sequence[Valu
             macs = handle(inputs, outputs)
         except (ValueError, IndexError, TypeError):
             return Counter({UNSURE + name: 1})
-        return macs * _real_products(outputs) if handle is not sum_of_product else macs
+        return macs * _real_products(outputs) if handle not in (sum_of_product, pooled_product) else macs
 
     return counted
 
@@ -202,6 +202,7 @@ _BY_NAME: Mapping[str, Handle] = {
     "einsum": _einsum,
     "_grouped_mm": _grouped,
     "sum mean cumsum": sum_of_product,
+    "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d": pooled_product,
     "nansum nanmean": _unsummed,
     "linalg_norm linalg_matrix_norm": _norm,
     "embedding_bag": _bag,

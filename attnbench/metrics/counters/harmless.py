@@ -5,8 +5,8 @@ __all__ = ["HARMLESS"]
 # They make, move, compare, look up or draw; they work on each element; or they are norms, softmax, pooling, sorting,
 # interpolation and losses. The work of an FFT is no contraction: it is counted in FLOPs of its own, elsewhere.
 _NAMES = """
-    abs absolute acos acosh adaptive_avg_pool1d _adaptive_avg_pool2d adaptive_avg_pool2d _adaptive_avg_pool3d
-    adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d add _add_relu addcdiv addcmul
+    abs absolute acos acosh _adaptive_avg_pool2d _adaptive_avg_pool3d
+    adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d add _add_relu addcdiv addcmul
     addr adjoint alias alias_copy align_as align_tensors align_to all allclose alpha_dropout amax amin _aminmax
     aminmax __and__ angle any arange arccos arccosh arcsin arcsinh arctan arctan2 arctanh argmax argmin argsort
     argwhere as_strided as_strided_copy as_strided_scatter as_tensor asin asinh _assert_async _assert_scalar

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from attnbench.metrics.counters.traced_values import Node, Value, ints, is_tensor, shape
 
-__all__ = ["sum_of_product"]
+__all__ = ["pooled_product", "sum_of_product"]
 
 # From the index of an element in a result to the index of the element of an operand that it was made from.
 Pull = Callable[[list[int]], list[int]]
@@ -19,12 +19,25 @@ def sum_of_product(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
     a channel, pooled over the positions, is none: the gate could stand outside the sum. Nor is a gated map that goes
     on, and is pooled besides; nor a square, which is part of a norm.
     """
-    chain, product = _chain(inputs[0])
-    sizes = shape(inputs[0])
+    return _contraction(inputs[0], _summed(inputs))
+
+
+def pooled_product(inputs: Sequence[Value], outputs: Sequence[Value]) -> int:
+    """MACs of an adaptive average pooling to one element along each pooled axis, which is a mean; of others none."""
+    rank, sides = len(shape(inputs[0])), inputs[1].node()
+    pooled = len(list(sides.inputs())) if sides.kind() == "prim::ListConstruct" else len(ints(inputs[1]) or [])
+    if math.prod(shape(outputs[0])[rank - pooled :]) != 1:
+        return 0
+    return _contraction(inputs[0], range(rank - pooled, rank))
+
+
+def _contraction(summed: Value, axes: Sequence[int]) -> int:
+    chain, product = _chain(summed)
+    sizes = shape(summed)
     if not _is_product(product) or not math.prod(sizes):
         return 0
     factors = list(_factors(product, _pulled(chain)))
-    for axis in _summed(inputs):
+    for axis in axes:
         end = [size - 1 if place == axis else 0 for place, size in enumerate(sizes)]
         # From the first element to the last along this axis: a factor that varies along it has moved.
         if len({factor.debugName() for factor, pull in factors if any(pull(end))}) > 1:
