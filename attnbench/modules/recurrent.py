@@ -231,9 +231,7 @@ class SSD(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate, mixed, step = torch.split(self.project(x), self.widths, dim=2)
-        value, key, query = torch.split(
-            F.silu(self.convolution(mixed)), self.inner, dim=2
-        )
+        value, key, query = torch.split(F.silu(self.convolution(mixed)), self.inner, dim=2)
         scanned = self._scan(_split(query, self.groups), _split(key, self.groups), _split(value, self.heads), step)
         gated = torch.unflatten(_merged(scanned) * F.silu(gate), 2, (self.groups, -1))  # (B, N, g, E/g)
         normed = F.rms_norm(gated, gated.shape[-1:], eps=self.eps).flatten(2) * self.scale  # (B, N, E)
@@ -433,7 +431,7 @@ class LightningAttention(nn.Module):
     complexity="N",
     memory="N",
     where={
-        "f": "feature_dim",
+        "f": "projected_dim",
         "D": "1 + f + f**2",
         "e": "C + heads",
         "c": "min(chunk, N)",
@@ -454,15 +452,15 @@ class Based(nn.Module):
     Causal, the scores within a chunk of c tokens are the polynomial itself; between chunks, as without `causal`, it is
     phi, of N (1 + f + f^2) numbers for each head. The weights are summed as one more value beside the d of a head.
 
-    Hyper-parameters: `feature_dim`, f; `causal`; `chunk`.
+    Hyper-parameters: `projected_dim`, f; `causal`; `chunk`.
     """
 
-    def __init__(self, dim: int, heads: int, feature_dim: int = 16, causal: bool = True, chunk: int = 64) -> None:
+    def __init__(self, dim: int, heads: int, projected_dim: int = 16, causal: bool = True, chunk: int = 64) -> None:
         super().__init__()
         head_dim(dim, heads)
         self.heads, self.causal, self.chunk = heads, causal, chunk
-        self.query = nn.Linear(dim, heads * feature_dim, bias=False)
-        self.key = nn.Linear(dim, heads * feature_dim, bias=False)
+        self.query = nn.Linear(dim, heads * projected_dim, bias=False)
+        self.key = nn.Linear(dim, heads * projected_dim, bias=False)
         self.value = nn.Linear(dim, dim, bias=False)
         self.out = nn.Linear(dim, dim, bias=False)
 

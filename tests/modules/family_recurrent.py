@@ -29,7 +29,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "deltanet": [{"conv_size": 4}, {"chunk": 8}],
     "gated_deltanet": [{"key_dim": 24}, {"value_dim": 96, "conv_size": 0}, {"conv_size": 3, "chunk": 8}],
     "lightning": [{"layer": 3, "layers": 5}, {"chunk": 8}],
-    "based": [{"feature_dim": 3}, {"chunk": 8}, {"causal": False, "feature_dim": 5}],
+    "based": [{"projected_dim": 3}, {"chunk": 8}, {"causal": False, "projected_dim": 5}],
 }
 
 # (name, hyper-parameters, shape, MACs), each product written as it was derived on paper.
@@ -511,7 +511,7 @@ def based_oracle(heads: int, causal: bool = True, half: float = 0.5) -> Oracle:
 
 @reference("based", "own oracle: the polynomial of all pairs, dense mask")
 def based() -> Comparison:
-    return Comparison(filled(Based(32, 4, feature_dim=5, chunk=8)), based_oracle(4), (noise(2, 19, 32),))
+    return Comparison(filled(Based(32, 4, projected_dim=5, chunk=8)), based_oracle(4), (noise(2, 19, 32),))
 
 
 @reference("based", "own oracle: the polynomial of all pairs, dense mask, shorter than a chunk")
@@ -521,7 +521,7 @@ def based_short() -> Comparison:
 
 @reference("based", "own oracle: the polynomial of all pairs, not causal")
 def based_both_ways() -> Comparison:
-    module = filled(Based(24, 3, feature_dim=7, causal=False))
+    module = filled(Based(24, 3, projected_dim=7, causal=False))
     return Comparison(module, based_oracle(3, causal=False), (noise(2, 13, 24),))
 
 
@@ -540,9 +540,11 @@ def based_published() -> Comparison:
 
 @control("based", "the square is not halved")
 def based_whole_square() -> Comparison:
-    return Comparison(filled(Based(32, 4, feature_dim=5, chunk=8)), based_oracle(4, half=1.0), (noise(2, 19, 32),))
+    return Comparison(filled(Based(32, 4, projected_dim=5, chunk=8)), based_oracle(4, half=1.0), (noise(2, 19, 32),))
 
 
 @control("based", "later tokens are seen")
 def based_not_causal() -> Comparison:
-    return Comparison(filled(Based(32, 4, feature_dim=5, chunk=8)), based_oracle(4, causal=False), (noise(2, 19, 32),))
+    return Comparison(
+        filled(Based(32, 4, projected_dim=5, chunk=8)), based_oracle(4, causal=False), (noise(2, 19, 32),)
+    )
