@@ -71,7 +71,7 @@ def _kernel_sums(query: Tensor, key: Tensor, value: Tensor, causal: bool = False
 
 @attention(
     name="linear_attn",
-    aliases=("linear", "katharopoulos"),
+    aliases=("linear", "linear_elu", "katharopoulos"),
     layout="bnc",
     complexity="N",
     memory="N",

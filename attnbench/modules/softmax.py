@@ -33,7 +33,7 @@ __all__ = [
 
 @attention(
     name="self_attn",
-    aliases=("sagan",),
+    aliases=("sagan", "self_attn2d"),
     layout="bchw",
     complexity="N^2",
     memory="N^2",
