@@ -118,7 +118,9 @@ def _within_positions(subject: Subject) -> None:
 def _refusal(case: Case, error: Exception) -> CaseError:
     if isinstance(error, CaseError):  # the constructor's, which names itself
         return error
-    return UnsupportedError(f"{case.name} does not run at {case.size}: {first_line(error)}")
+    side = locate(case.target).side
+    own = f" (its library made it for {side}x{side})" if side not in (None, case.height) else ""
+    return UnsupportedError(f"{case.name} does not run at {case.size}{own}: {first_line(error)}")
 
 
 def _runs_with_data(case: Case) -> bool:

@@ -31,7 +31,8 @@ USUAL_TOKENS = 512
 class Target:
     """A class or factory that builds a module; `spec` is there for built-ins.
 
-    `layout` is what a library's network reads, None where it is to be found; `tokens` how many it reads by default.
+    `layout` is what a library's network reads, None where it is to be found; `tokens` how many it reads by default, and
+    `side` that of the images that its library made it for.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Target:
     spec: Spec | None = None
     layout: str | None = None
     tokens: int = USUAL_TOKENS
+    side: int | None = None
 
 
 Source = Callable[[str, str], Target]

@@ -63,7 +63,8 @@ REFUSED = [
     ("torchvision:raft_small", IMAGE, "raft_small compares two images"),
     ("torchvision:quantized_resnet18", IMAGE, "is quantized"),
     ("torchvision:vit_b_16", {"height": 224, "width": 192}, "reads square images"),
-    ("timm:vit_tiny_patch16_224", {"height": 8, "width": 8}, "does not run at 8x8: "),
+    ("timm:vit_tiny_patch16_224", {"height": 8, "width": 8}, "does not run at 8x8 (its library made it for 224x224): "),
+    ("timm:sehalonet33ts", IMAGE, "does not run at 224x224 (its library made it for 256x256): AssertionError"),
     ("torchvision:maxvit_t", {"height": 100, "width": 100}, "torchvision:maxvit_t(input_size=(100, 100)) refuses: "),
 ]
 

@@ -34,7 +34,9 @@ def target(name: str) -> Target:
     def plain(**settings: Any) -> nn.Module:
         return _created(name, **settings)
 
-    return Target(f"timm:{name}", sized if _takes_a_size(name) else plain, layout="bchw")
+    own = timm.get_pretrained_cfg(name)
+    side = None if own is None else own.input_size[-1]
+    return Target(f"timm:{name}", sized if _takes_a_size(name) else plain, layout="bchw", side=side)
 
 
 def _created(name: str, **settings: Any) -> nn.Module:
