@@ -15,7 +15,7 @@ from attnbench.targets.build import build
 from attnbench.targets.catalogue import catalogue
 from attnbench.targets.resolve import resolve
 
-__all__ = ["LAYERS", "MODULES", "MODULE_MODES", "Layer", "has_weights", "layer_subject", "module_subject",
+__all__ = ["LAYERS", "MODULES", "MODULE_MODES", "ROWS", "Layer", "has_weights", "layer_subject", "module_subject",
            "with_optimizer"]  # fmt: skip
 
 MODULES = [spec.name for spec in catalogue() if spec.kind == "module"]
@@ -182,4 +182,19 @@ LAYERS: dict[str, Layer] = {
     "logsumexp": Layer(lambda: Apply(lambda x: x.logsumexp(1)), *_TOKENS),
     "distances": Layer(lambda: Apply(lambda x: torch.cdist(x, x).softmax(-1)), *_TOKENS),
     "top-k": Layer(lambda: Apply(lambda x: (x @ x.mT).topk(8)[0]), *_TOKENS),
+}  # fmt: skip
+
+# What a linear layer of 16 channels is given: the input's shape, and how it is looked at. Torch makes the product and
+# the bias together only of two dimensions, and of more that are contiguous.
+ROWS: dict[str, tuple[tuple[int, ...], Callable[[Tensor], Tensor]]] = {
+    "2-D": ((60, 16), lambda x: x),
+    "2-D transposed": ((16, 60), lambda x: x.t()),
+    "3-D": ((2, 60, 16), lambda x: x),
+    "3-D transposed": ((2, 16, 50), lambda x: x.transpose(1, 2)),
+    "3-D, every second row": ((2, 60, 16), lambda x: x[:, ::2]),
+    "3-D expanded": ((1, 60, 16), lambda x: x.expand(4, -1, -1)),
+    "tokens of a map": ((2, 16, 7, 9), lambda x: x.flatten(2).transpose(1, 2)),
+    "4-D": ((2, 7, 9, 16), lambda x: x),
+    "4-D, channels moved": ((2, 16, 7, 9), lambda x: x.movedim(1, -1)),
+    "5-D, two axes exchanged": ((2, 5, 3, 4, 16), lambda x: x.transpose(1, 2)),
 }  # fmt: skip

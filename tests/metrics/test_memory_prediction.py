@@ -7,13 +7,16 @@ from typing import Any
 import pytest
 import torch
 from allocator_events import allocated_peak
-from memory_cases import LAYERS, MODULE_MODES, has_weights, layer_subject, module_subject, with_optimizer
+from memory_cases import LAYERS, MODULE_MODES, ROWS, has_weights, layer_subject, module_subject, with_optimizer
 from metrics_subjects import subject_of, values
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.functional import linear
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnbench.core.case import Case
-from attnbench.metrics.footprint.live_bytes import storage_bytes
+from attnbench.metrics.footprint.linear_bias import biases_in_place
+from attnbench.metrics.footprint.live_bytes import LiveBytes, storage_bytes
 from attnbench.metrics.footprint.prediction import Prediction, predict
 from attnbench.metrics.memory import measure_memory, predict_memory
 from attnbench.metrics.metric import Options
@@ -88,6 +91,70 @@ def test_a_fused_layer_that_holds_the_map_inside_is_seen() -> None:
                        parts=[lambda: nn.MultiheadAttention(64, 4, batch_first=True)])  # fmt: skip
     assert found.peak == real
     assert found.scratch > 2 * 4 * 300 * 300 * FLOAT
+
+
+def widened(look: Any) -> Any:
+    """A wide linear layer of rows that are looked at so: the mean of its rows, which keeps nothing of it."""
+    return lambda layer, x: layer(look(x)).flatten(0, -2).mean(0)
+
+
+@pytest.mark.parametrize("mode", ["fwd", "fwd_bwd"])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", ROWS)
+def test_a_linear_layer_takes_what_it_takes_unwatched(rows: str, bias: bool, mode: str) -> None:
+    shape, look = ROWS[rows]
+    parts = [lambda: nn.Linear(16, 64, bias=bias)]
+    found, real = both(widened(look), shape, parts=parts, mode=mode)
+    assert found.peak == real
+    followed, _ = values(measure_memory(subject_of(widened(look), shape, parts=parts, where="cpu", mode=mode),
+                                        Options()))  # fmt: skip
+    assert (followed["memory.live_peak_bytes"], followed["memory.workspace_bytes"]) == (real - found.scratch,
+                                                                                      found.scratch)  # fmt: skip
+
+
+class Own(TorchDispatchMode):
+    """A mode that a module works under, watched or not."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
+def under_a_mode(layer: nn.Module, x: Tensor) -> Tensor:
+    with Own():  # type: ignore[no-untyped-call]
+        return layer(x.mT)
+
+
+def in_half(layer: nn.Module, x: Tensor) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        return layer(x.mT)
+
+
+OTHERWISE: dict[str, Any] = {
+    "a product and a sum": lambda layer, x: x.mT @ layer.weight.mT + layer.bias,
+    "by its own name": lambda layer, x: linear(x.mT, layer.weight, bias=layer.bias),
+    "under a mode": under_a_mode,
+    "in vmap": lambda layer, x: torch.vmap(layer)(x.mT.unflatten(1, (5, -1))),
+    "in autocast": in_half,
+    "two layers": lambda layer, x: layer(layer(x.mT)[..., :16]),
+    "changed in place": lambda layer, x: F.relu_(layer(x.mT)),
+}
+
+
+@pytest.mark.parametrize("mode", ["fwd", "fwd_bwd"])
+@pytest.mark.parametrize("how", OTHERWISE)
+def test_a_bias_is_added_in_place_where_torch_does_it_and_nowhere_else(how: str, mode: str) -> None:
+    found, real = both(OTHERWISE[how], (2, 16, 50), parts=[lambda: nn.Linear(16, 64)], mode=mode)
+    assert found.peak == real
+
+
+def test_what_a_followed_layer_computes_is_right() -> None:
+    layer, x = nn.Linear(16, 64), torch.randn(2, 16, 50)
+    own = F.linear
+    plain = torch.autograd.grad(layer(x.mT).square().sum(), layer.parameters())
+    with LiveBytes([]) as live, biases_in_place(live):
+        followed = torch.autograd.grad(layer(x.mT).square().sum(), layer.parameters())
+    assert all(torch.equal(one, other) for one, other in zip(plain, followed, strict=True))
+    assert F.linear is own is linear
 
 
 def test_attention_is_predicted_by_the_kernel_that_runs_and_not_by_the_map() -> None:

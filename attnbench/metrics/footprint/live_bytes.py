@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from attnbench.metrics.footprint.calls import Call, described
+from attnbench.metrics.footprint.linear_bias import unwatched
 
 __all__ = ["LiveBytes", "Moment", "storage_bytes"]
 
@@ -97,8 +98,9 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not hasattr(func, "overloadpacket"):
             return self._by_its_parts(func, args, kwargs or {})
         self._peak, before = self.peak, self.now
-        call = None if _only_looks(func) else described(func, args, kwargs or {})
-        output = func(*args, **(kwargs or {}))
+        operator = unwatched(func)
+        call = None if _only_looks(operator) else described(operator, args, kwargs or {})
+        output = operator(*args, **(kwargs or {}))
         for leaf in tree_leaves(output):
             if isinstance(leaf, Tensor):
                 self._watch(leaf)
@@ -108,7 +110,8 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.phases.add((call.name, _in_backward()))
                 moment = Moment(before, self.now - before)
                 self.calls[call] = max(moment, self.calls.get(call, moment))
-        return output
+        # Whoever asked for a tensor of its own gives it a history of its own.
+        return output if operator is func else output.detach()
 
     def _by_its_parts(self, func: Any, args: Any, kwargs: Any) -> Any:
         with self:

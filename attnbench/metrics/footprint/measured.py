@@ -9,6 +9,7 @@ from torch import Tensor
 from attnbench.core.errors import named
 from attnbench.core.record import Note
 from attnbench.metrics.counters.quiet import flex_by_its_parts
+from attnbench.metrics.footprint.linear_bias import biases_in_place
 from attnbench.metrics.footprint.live_bytes import LiveBytes, storage_bytes
 from attnbench.metrics.footprint.parts import Counted, Figure, Held, Live, Unknown
 from attnbench.metrics.subject import Subject
@@ -73,7 +74,7 @@ def followed_live(subject: Subject) -> Live | Unknown:
     held = [*subject.weights, *subject.tensors, *subject.optimizer_state]
     live = LiveBytes(_on_device(subject, held), device=_kind(subject))
     try:
-        with live:
+        with live, biases_in_place(live):
             between = step_in_two(subject, lambda: live.now)
     except Exception as error:  # foreign code may refuse to be watched, and watched it takes more memory
         return Unknown(f"the step does not run while its tensors are followed ({named(error)})")

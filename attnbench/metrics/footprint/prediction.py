@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from attnbench.core.record import Note
 from attnbench.metrics.footprint.attention_kernels import Kernel, as_on_cuda
 from attnbench.metrics.footprint.cuda_allocator import BLOCK, blas_workspace, keeps_workspace, kernel_scratch, uses_blas
+from attnbench.metrics.footprint.linear_bias import biases_in_place
 from attnbench.metrics.footprint.live_bytes import LiveBytes, storage_bytes
 from attnbench.metrics.footprint.measured import step_in_two
 from attnbench.metrics.footprint.parts import Unknown
@@ -72,7 +73,8 @@ def predict(subject: Subject, *, scratch: bool = True) -> Prediction:
     held = [*subject.weights, *subject.tensors, *state]
     weights, inputs = storage_bytes(subject.weights, block), storage_bytes(subject.tensors, block)
     optimizer = storage_bytes(state, block)
-    with as_on_cuda() if absent else nullcontext(set[Kernel]()) as kernels, LiveBytes(held, block, device) as live:
+    live = LiveBytes(held, block, device)
+    with as_on_cuda() if absent else nullcontext(set[Kernel]()) as kernels, live, biases_in_place(live):
         between = step_in_two(subject, lambda: live.now)
     saved = None if isinstance(between, Unknown) else between - weights - inputs - optimizer
     if not scratch:
