@@ -1,5 +1,6 @@
 """A command line in this process, in a folder of its own: exit code, standard output, standard error."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +9,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from attnbench.cli import _code
+
+# Workers side by side with as many threads each as there are cores stand in each other's way.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 class Outcome(NamedTuple):

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn, ones
 
-from attnbench.modules._widths import head_dim, reduced, same_padding
+from attnbench.modules.parts.arguments import head_dim, reduced, same_padding
 from attnbench.modules.spec import attention
 
 __all__ = [

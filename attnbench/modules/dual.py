@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, cat, nn, stack
 
-from attnbench.modules._widths import reduced, same_padding
 from attnbench.modules.channel import CbamChannelAttention
+from attnbench.modules.parts.arguments import reduced, same_padding
 from attnbench.modules.spatial import CbamSpatialAttention
 from attnbench.modules.spec import attention
 

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.modules._chunked import causal_linear
-from attnbench.modules._widths import head_dim
+from attnbench.modules.parts.arguments import head_dim
+from attnbench.modules.parts.chunked import causal_linear
+from attnbench.modules.parts.heads import merge_heads, split_heads
 from attnbench.modules.spec import attention
 
 __all__ = [
@@ -25,15 +26,6 @@ __all__ = [
     "SeparableAttention",
     "SwiftAdditiveAttention",
 ]
-
-
-def _split(x: Tensor, heads: int) -> Tensor:
-    batch, tokens, channels = x.shape
-    return x.reshape(batch, tokens, heads, channels // heads).transpose(1, 2)  # (B, N, C) -> (B, heads, N, d)
-
-
-def _merge(x: Tensor) -> Tensor:
-    return x.transpose(1, 2).flatten(2)  # (B, heads, N, d) -> (B, N, C)
 
 
 def _tokens(x: Tensor) -> Tensor:
@@ -102,12 +94,12 @@ class LinearAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        query = F.elu(_split(self.query(x), self.heads)) + 1  # (B, heads, N, d)
-        key = F.elu(_split(self.key(x), self.heads)) + 1  # (B, heads, N, d)
-        value = _split(self.value(x), self.heads)  # (B, heads, N, d)
+        query = F.elu(split_heads(self.query(x), self.heads)) + 1  # (B, heads, N, d)
+        key = F.elu(split_heads(self.key(x), self.heads)) + 1  # (B, heads, N, d)
+        value = split_heads(self.value(x), self.heads)  # (B, heads, N, d)
         attended, normaliser = _kernel_sums(query, key, value, self.causal)
         attended = attended / (normaliser + self.eps / x.shape[1])  # (B, heads, N, d)
-        y: Tensor = self.out(_merge(attended))  # (B, N, C)
+        y: Tensor = self.out(merge_heads(attended))  # (B, N, C)
         return y
 
 
@@ -211,11 +203,11 @@ class PerformerAttention(nn.Module):
         self.register_buffer("projection", _orthogonal_rows(features, width))  # (m, d)
 
     def forward(self, x: Tensor) -> Tensor:
-        query = self._features(_split(self.query(x), self.heads), (-1,))  # (B, heads, N, m)
-        key = self._features(_split(self.key(x), self.heads), (-1, -2))  # (B, heads, N, m)
-        value = _split(self.value(x), self.heads)  # (B, heads, N, d)
+        query = self._features(split_heads(self.query(x), self.heads), (-1,))  # (B, heads, N, m)
+        key = self._features(split_heads(self.key(x), self.heads), (-1, -2))  # (B, heads, N, m)
+        value = split_heads(self.value(x), self.heads)  # (B, heads, N, d)
         attended, normaliser = _kernel_sums(query, key, value, self.causal)
-        y: Tensor = self.out(_merge(attended / normaliser))  # (B, N, C)
+        y: Tensor = self.out(merge_heads(attended / normaliser))  # (B, N, C)
         return y
 
     def _features(self, x: Tensor, over: tuple[int, ...]) -> Tensor:
@@ -275,14 +267,14 @@ class CosformerAttention(nn.Module):
         waves = torch.stack([angles.sin(), angles.cos()], dim=-1).to(x.dtype)  # (N, 2)
         query = self._features(self.query(x), waves)  # (B, heads, N, 2 d)
         key = self._features(self.key(x), waves)  # (B, heads, N, 2 d)
-        value = _split(self.value(x), self.heads)  # (B, heads, N, d)
+        value = split_heads(self.value(x), self.heads)  # (B, heads, N, d)
         attended, normaliser = _kernel_sums(query, key, value, self.causal)
         attended = attended / normaliser.clamp_min(self.eps / tokens)  # (B, heads, N, d)
-        y: Tensor = self.out(_merge(attended))  # (B, N, C)
+        y: Tensor = self.out(merge_heads(attended))  # (B, N, C)
         return y
 
     def _features(self, x: Tensor, waves: Tensor) -> Tensor:
-        rectified = F.relu(_split(x, self.heads))  # (B, heads, N, d)
+        rectified = F.relu(split_heads(x, self.heads))  # (B, heads, N, d)
         return torch.cat([rectified * wave.unsqueeze(-1) for wave in waves.unbind(-1)], dim=-1)
 
 
@@ -386,11 +378,11 @@ class FocusedLinearAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         _check_size(x, self.size)
         query, key, value = self.qkv(_tokens(x)).chunk(3, dim=-1)  # (B, N, C)
-        query = _split(self._focused(query), self.heads)  # (B, heads, N, d)
-        key = _split(self._focused(key + self.position), self.heads)
-        attended, normaliser = _kernel_sums(query, key, _split(value, self.heads))
+        query = split_heads(self._focused(query), self.heads)  # (B, heads, N, d)
+        key = split_heads(self._focused(key + self.position), self.heads)
+        attended, normaliser = _kernel_sums(query, key, split_heads(value, self.heads))
         attended = attended / (normaliser + self.eps / value.shape[1])  # (B, heads, N, d)
-        return _map(self.out(_merge(attended) + _by_heads(self.local, value, x)), x)
+        return _map(self.out(merge_heads(attended) + _by_heads(self.local, value, x)), x)
 
     def _focused(self, x: Tensor) -> Tensor:
         features = (_at_least_float32(x).relu() + 1e-6) / F.softplus(_at_least_float32(self.scale))
@@ -448,8 +440,8 @@ class SanaLinearAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = (_split(project(x), self.heads) for project in (self.query, self.key, self.value))
-        y: Tensor = self.out(_merge(_rectified_attention(query, key, value, self.eps)))  # (B, N, C)
+        query, key, value = (split_heads(project(x), self.heads) for project in (self.query, self.key, self.value))
+        y: Tensor = self.out(merge_heads(_rectified_attention(query, key, value, self.eps)))  # (B, N, C)
         return y
 
 
@@ -566,14 +558,14 @@ class RandomFeatureAttention(nn.Module):
         self.register_buffer("projection", torch.randn(heads, proj_dim, width))  # (heads, m, d)
 
     def forward(self, x: Tensor) -> Tensor:
-        query = self._waves(_split(self.query(x), self.heads))  # (B, heads, N, 2 m)
-        key = _split(self.key(x), self.heads)  # (B, heads, N, d)
+        query = self._waves(split_heads(self.query(x), self.heads))  # (B, heads, N, 2 m)
+        key = split_heads(self.key(x), self.heads)  # (B, heads, N, d)
         lengths = key.square().sum(dim=-1, keepdim=True) * (0.5 * key.shape[-1] ** -0.5)  # (B, heads, N, 1)
         key = self._waves(key) * torch.exp(lengths - lengths.amax(dim=-2, keepdim=True).detach())
-        value = _split(self.value(x), self.heads)  # (B, heads, N, d)
+        value = split_heads(self.value(x), self.heads)  # (B, heads, N, d)
         attended, normaliser = _kernel_sums(query, key, value, self.causal)
         attended = attended / normaliser.clamp_min(self.eps / x.shape[1])  # (B, heads, N, d)
-        y: Tensor = self.out(_merge(attended))  # (B, N, C)
+        y: Tensor = self.out(merge_heads(attended))  # (B, N, C)
         return y
 
     def _waves(self, x: Tensor) -> Tensor:
@@ -667,15 +659,15 @@ class PolaLinearAttention(nn.Module):
         key, value = self.kv(tokens).chunk(2, dim=-1)  # (B, N, C)
         positive, negative = self._signs(query)  # (B, heads, N, d)
         keys = torch.cat(self._signs(key + self.position), dim=-1)  # (B, heads, N, 2 d)
-        same, opposite = _split(value, self.heads).chunk(2, dim=-1)  # (B, heads, N, d / 2)
+        same, opposite = split_heads(value, self.heads).chunk(2, dim=-1)  # (B, heads, N, d / 2)
         same = self._attend(torch.cat([positive, negative], dim=-1), keys, same)
         opposite = self._attend(torch.cat([negative, positive], dim=-1), keys, opposite)
-        attended = _merge(torch.cat([same, opposite], dim=-1)) + _by_heads(self.local, value, x)  # (B, N, C)
+        attended = merge_heads(torch.cat([same, opposite], dim=-1)) + _by_heads(self.local, value, x)  # (B, N, C)
         return _map(self.out(attended * gate), x)
 
     def _signs(self, x: Tensor) -> tuple[Tensor, Tensor]:
         power = 1 + self.alpha * self.power.sigmoid()  # (heads, 1, d)
-        scaled = _split(x / F.softplus(self.scale), self.heads)  # (B, heads, N, d)
+        scaled = split_heads(x / F.softplus(self.scale), self.heads)  # (B, heads, N, d)
         return scaled.relu() ** power, (-scaled).relu() ** power
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -718,11 +710,11 @@ class MambaLikeLinearAttention(nn.Module):
         tokens = _tokens(x)  # (B, N, C)
         query, key = (F.elu(self.qk(tokens)) + 1).chunk(2, dim=-1)  # (B, N, C)
         turns = _turns(x)  # (N, C / 2)
-        turned_query, turned_key = (_split(_turned(each, turns), self.heads) for each in (query, key))
-        context = turned_key.transpose(-2, -1) @ _split(tokens, self.heads) / tokens.shape[1]  # (B, heads, d, d)
-        query, key = _split(query, self.heads), _split(key, self.heads)  # (B, heads, N, d)
+        turned_query, turned_key = (split_heads(_turned(each, turns), self.heads) for each in (query, key))
+        context = turned_key.transpose(-2, -1) @ split_heads(tokens, self.heads) / tokens.shape[1]  # (B, heads, d, d)
+        query, key = split_heads(query, self.heads), split_heads(key, self.heads)  # (B, heads, N, d)
         normaliser = query @ key.mean(dim=-2).unsqueeze(-1) + self.eps / tokens.shape[1]  # (B, heads, N, 1)
-        attended = _merge(turned_query @ context / normaliser)  # (B, N, C)
+        attended = merge_heads(turned_query @ context / normaliser)  # (B, N, C)
         y: Tensor = _map(attended, x) + self.lepe(x)
         return y
 

@@ -4,9 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.modules._drawn_blocks import drawn_blocks
-from attnbench.modules._widths import head_dim, reduced, same_padding
-from attnbench.modules._windows import heads_last, inner_heads, padded, split_qkv, unwindowed, windows
+from attnbench.modules.parts.arguments import head_dim, reduced, same_padding
+from attnbench.modules.parts.drawn_blocks import drawn_blocks
+from attnbench.modules.parts.heads import merge_heads, split_heads, split_qkv
+from attnbench.modules.parts.windows import padded, unwindowed, windows
 from attnbench.modules.spec import attention
 
 __all__ = [
@@ -80,7 +81,7 @@ class ShiftedWindowAttention(nn.Module):
         scores = (query * self.scale) @ key.transpose(-2, -1) + bias  # (B, nW, heads, T, T)
         if strangers is not None:
             scores = scores.masked_fill(strangers, float("-inf"))
-        return heads_last(scores.softmax(dim=-1) @ value)  # (B, nW, T, C)
+        return merge_heads(scores.softmax(dim=-1) @ value)  # (B, nW, T, C)
 
 
 def _offsets(window: int) -> Tensor:
@@ -160,7 +161,7 @@ class NeighborhoodAttention(nn.Module):
         scores = (query * self.scale).unsqueeze(3) @ key[:, :, near].transpose(-2, -1)  # (B, heads, N, 1, K)
         scores = self._biased(scores.squeeze(3), rows, columns)  # (B, heads, N, K)
         attended = scores.softmax(dim=-1).unsqueeze(3) @ value[:, :, near]  # (B, heads, N, 1, d)
-        y: Tensor = self.out(heads_last(attended.squeeze(3)))  # (B, N, C)
+        y: Tensor = self.out(merge_heads(attended.squeeze(3)))  # (B, N, C)
         return y.transpose(1, 2).reshape(x.shape)
 
     def _neighbours(self, size: int, device: torch.device) -> Tensor:
@@ -241,7 +242,7 @@ class SlidingWindowAttention(nn.Module):
         # Not minus infinity: a padded query may see nothing, and its gradient must not become NaN.
         scores = scores.masked_fill(self._hidden(tokens, x.device), torch.finfo(scores.dtype).min)
         attended = scores.softmax(dim=-1) @ self._spans(value).transpose(-2, -1)  # (B, heads, n, window, d)
-        y: Tensor = self.out(heads_last(attended.flatten(2, 3))[:, :tokens].contiguous())  # (B, N, C)
+        y: Tensor = self.out(merge_heads(attended.flatten(2, 3))[:, :tokens].contiguous())  # (B, N, C)
         return y
 
     def _spans(self, x: Tensor) -> Tensor:
@@ -299,7 +300,7 @@ class _LineAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = split_qkv(self.qkv(x), self.heads)
         scores = (query * self.scale) @ key.transpose(-2, -1)  # (B, lines, heads, T, T)
-        y: Tensor = self.out(heads_last(scores.softmax(dim=-1) @ value))  # (B, lines, T, C)
+        y: Tensor = self.out(merge_heads(scores.softmax(dim=-1) @ value))  # (B, lines, T, C)
         return y
 
 
@@ -389,7 +390,7 @@ class LocallyGroupedAttention(nn.Module):
         whole = padded(x.permute(0, 2, 3, 1), sides)  # (B, H', W', C)
         query, key, value = split_qkv(self.qkv(windows(whole, sides)), self.heads)  # (B, nW, heads, T, d)
         scores = (query * self.scale) @ key.transpose(-2, -1)  # (B, nW, heads, T, T)
-        attended = heads_last(scores.softmax(dim=-1) @ value)  # (B, nW, T, C)
+        attended = merge_heads(scores.softmax(dim=-1) @ value)  # (B, nW, T, C)
         attended = unwindowed(attended, sides, whole.shape[2] // self.window)  # (B, H', W', C)
         y: Tensor = self.out(attended[:, : x.shape[2], : x.shape[3]].contiguous())  # (B, H, W, C)
         return y.permute(0, 3, 1, 2)
@@ -451,9 +452,9 @@ class BiLevelRoutingAttention(nn.Module):
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         chosen = self._route(query.detach().mean(dim=2), key.detach().mean(dim=2))  # (B, R, topk)
-        key, value = (inner_heads(_regions(each, chosen), self.heads) for each in (key, value))
-        scores = (inner_heads(query, self.heads) * self.scale) @ key.transpose(-2, -1)  # (B, R, heads, T, topk * T)
-        return heads_last(scores.softmax(dim=-1) @ value)  # (B, R, T, C)
+        key, value = (split_heads(_regions(each, chosen), self.heads) for each in (key, value))
+        scores = (split_heads(query, self.heads) * self.scale) @ key.transpose(-2, -1)  # (B, R, heads, T, topk * T)
+        return merge_heads(scores.softmax(dim=-1) @ value)  # (B, R, T, C)
 
     def _route(self, query: Tensor, key: Tensor) -> Tensor:
         """(B, R, C), (B, R, C) -> (B, R, topk): the regions that each region sees."""
@@ -528,15 +529,15 @@ class BigBirdAttention(nn.Module):
         tokens = x.shape[1]
         if -(-tokens // self.block) != self.blocks:
             raise ValueError(f"{tokens} tokens do not make the {self.blocks} blocks of {self.block} it was built for")
-        query, key, value = (inner_heads(project(x), self.heads) for project in (self.query, self.key, self.value))
+        query, key, value = (split_heads(project(x), self.heads) for project in (self.query, self.key, self.value))
         query = query * self.scale  # (B, heads, N, d)
         if not self.sparse:
-            return heads_last((query @ key.transpose(-2, -1)).softmax(dim=-1) @ value)
+            return merge_heads((query @ key.transpose(-2, -1)).softmax(dim=-1) @ value)
         query = self._blocked(query)  # (B, heads, n, block, d)
         ends = torch.cat([query[:, :, :1], query[:, :, -1:]], dim=2).flatten(2, 3)  # (B, heads, 2 * block, d)
         first, last = ((ends @ key.transpose(-2, -1)).softmax(dim=-1) @ value).chunk(2, dim=2)
         between = self._between(query[:, :, 1:-1], self._blocked(key), self._blocked(value), tokens)
-        return heads_last(torch.cat([first, between, last], dim=2)[:, :, :tokens])  # (B, N, C)
+        return merge_heads(torch.cat([first, between, last], dim=2)[:, :, :tokens])  # (B, N, C)
 
     def _blocked(self, x: Tensor) -> Tensor:
         return torch.unflatten(F.pad(x, (0, 0, 0, -x.shape[2] % self.block)), 2, (self.blocks, self.block))
@@ -601,7 +602,7 @@ class LshAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = x.shape[1]
-        query, value = (inner_heads(project(x), self.heads) for project in (self.query_key, self.value))
+        query, value = (split_heads(project(x), self.heads) for project in (self.query_key, self.value))
         order = self._order(query.detach())  # (B, heads, rounds, P), positions by bucket
         query, value = self._sorted(query, order), self._sorted(value, order)  # (B, heads, chunks, bucket_size, d)
         key = F.normalize(query, dim=-1, eps=1e-6)  # torch's 1e-12 is zero in float16, and the padding 0 / 0
@@ -612,7 +613,7 @@ class LshAttention(nn.Module):
         rounds = self._unsorted(attended, back)  # (B, heads, rounds, N, d)
         sums = self._unsorted(scores.logsumexp(dim=-1, keepdim=True), back).squeeze(-1)  # (B, heads, rounds, N)
         attended = torch.einsum("bhrn,bhrnd->bhnd", sums.softmax(dim=2), rounds)
-        y: Tensor = self.out(heads_last(attended))  # (B, N, C)
+        y: Tensor = self.out(merge_heads(attended))  # (B, N, C)
         return y
 
     def _order(self, query: Tensor) -> Tensor:

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.modules._heads import merge_heads, split_heads
-from attnbench.modules._widths import head_dim, reduced
+from attnbench.modules.parts.arguments import head_dim, reduced
+from attnbench.modules.parts.heads import merge_heads, split_heads
 from attnbench.modules.spec import attention
 
 __all__ = [

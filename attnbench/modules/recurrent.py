@@ -6,21 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.modules._chunked import chunked, decayed_linear, exact, sums_before
-from attnbench.modules._delta import delta_rule, gated_delta_rule
-from attnbench.modules._gated import BLOCK, gated_linear
-from attnbench.modules._widths import head_dim
+from attnbench.modules.parts.arguments import head_dim
+from attnbench.modules.parts.chunked import chunked, decayed_linear, exact, sums_before
+from attnbench.modules.parts.delta import delta_rule, gated_delta_rule
+from attnbench.modules.parts.gated import BLOCK, gated_linear
+from attnbench.modules.parts.heads import merge_heads, split_heads
 from attnbench.modules.spec import attention
 
 __all__ = ["SSD", "Based", "DeltaNet", "GatedDeltaNet", "GatedLinearAttention", "LightningAttention", "Retention"]
-
-
-def _split(x: Tensor, heads: int) -> Tensor:
-    return torch.unflatten(x, 2, (heads, -1)).transpose(1, 2)  # (B, N, h*d) -> (B, h, N, d)
-
-
-def _merged(x: Tensor) -> Tensor:
-    return x.transpose(1, 2).flatten(2)  # (B, h, N, d) -> (B, N, h*d)
 
 
 @attention(
@@ -60,13 +53,13 @@ class Retention(nn.Module):
         self.out = nn.Linear(value_dim, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = (_split(layer(x), self.heads) for layer in (self.query, self.key, self.value))
+        query, key, value = (split_heads(layer(x), self.heads) for layer in (self.query, self.key, self.value))
         query, key = _turned(query), _turned(key * key.shape[-1] ** -0.5)  # (B, h, N, d)
         heads = torch.arange(self.heads, device=x.device, dtype=torch.promote_types(x.dtype, torch.float32))
         log_gamma = torch.log1p(-torch.exp2(-5 - heads))[None, :, None]  # (1, h, 1)
         retained = decayed_linear(query * self._scale(log_gamma, query), key, value, log_gamma, self.chunk)
         normed = F.rms_norm(retained, retained.shape[-1:], eps=self.eps)  # (B, h, N, e)
-        y: Tensor = self.out(F.silu(self.gate(x)) * _merged(normed))  # (B, N, C)
+        y: Tensor = self.out(F.silu(self.gate(x)) * merge_heads(normed))  # (B, N, C)
         return y
 
     @staticmethod
@@ -146,10 +139,10 @@ class GatedLinearAttention(nn.Module):
         self.out = nn.Linear(value_dim, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = (_split(layer(x), self.heads) for layer in (self.query, self.key, self.value))
-        log_decay = F.logsigmoid(exact(_split(self.forget(x), self.heads))) / self.normalizer  # (B, h, N, d_k)
+        query, key, value = (split_heads(layer(x), self.heads) for layer in (self.query, self.key, self.value))
+        log_decay = F.logsigmoid(exact(split_heads(self.forget(x), self.heads))) / self.normalizer  # (B, h, N, d_k)
         attended = gated_linear(query * query.shape[-1] ** -0.5, key, value, log_decay, self.chunk)  # (B, h, N, d_v)
-        y: Tensor = self.out(_merged(self.norm(attended)) * F.silu(self.gate(x)))  # (B, N, C)
+        y: Tensor = self.out(merge_heads(self.norm(attended)) * F.silu(self.gate(x)))  # (B, N, C)
         return y
 
 
@@ -232,8 +225,10 @@ class SSD(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         gate, mixed, step = torch.split(self.project(x), self.widths, dim=2)
         value, key, query = torch.split(F.silu(self.convolution(mixed)), self.inner, dim=2)
-        scanned = self._scan(_split(query, self.groups), _split(key, self.groups), _split(value, self.heads), step)
-        gated = torch.unflatten(_merged(scanned) * F.silu(gate), 2, (self.groups, -1))  # (B, N, g, E/g)
+        query, key, value = (split_heads(each, parts) for each, parts in
+                             ((query, self.groups), (key, self.groups), (value, self.heads)))  # fmt: skip
+        scanned = self._scan(query, key, value, step)
+        gated = torch.unflatten(merge_heads(scanned) * F.silu(gate), 2, (self.groups, -1))  # (B, N, g, E/g)
         normed = F.rms_norm(gated, gated.shape[-1:], eps=self.eps).flatten(2) * self.scale  # (B, N, E)
         y: Tensor = self.out(normed)  # (B, N, C)
         return y
@@ -294,11 +289,11 @@ class DeltaNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         qkv = F.silu(self.convolution(self.qkv(x))).chunk(3, dim=2)
-        query, key, value = (_split(each, self.heads) for each in qkv)  # (B, h, N, d)
+        query, key, value = (split_heads(each, self.heads) for each in qkv)  # (B, h, N, d)
         query, key = F.normalize(query, dim=-1) * query.shape[-1] ** -0.5, F.normalize(key, dim=-1)
         beta = self.beta(x).sigmoid().transpose(1, 2)  # (B, h, N)
         attended = delta_rule(query, key, value, beta, self.chunk)  # (B, h, N, d)
-        y: Tensor = self.out(_merged(F.rms_norm(attended, attended.shape[-1:], eps=self.eps)))  # (B, N, C)
+        y: Tensor = self.out(merge_heads(F.rms_norm(attended, attended.shape[-1:], eps=self.eps)))  # (B, N, C)
         return y
 
 
@@ -366,13 +361,13 @@ class GatedDeltaNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         qkv = torch.split(F.silu(self.convolution(self.qkv(x))), self.widths, dim=2)
-        query, key, value = (_split(each, self.heads) for each in qkv)  # (B, h, N, d_k or d_v)
+        query, key, value = (split_heads(each, self.heads) for each in qkv)  # (B, h, N, d_k or d_v)
         query, key = F.normalize(query, dim=-1) * query.shape[-1] ** -0.5, F.normalize(key, dim=-1)
         beta = self.beta(x).sigmoid().transpose(1, 2)  # (B, h, N)
         step = F.softplus(exact(self.step(x) + self.step_bias))  # (B, N, h)
         log_decay = (-exact(self.log_rate).exp() * step).transpose(1, 2)  # (B, h, N)
         attended = gated_delta_rule(query, key, value, beta, log_decay, self.chunk)  # (B, h, N, d_v)
-        y: Tensor = self.out(_merged(self.norm(attended)) * F.silu(self.gate(x)))  # (B, N, C)
+        y: Tensor = self.out(merge_heads(self.norm(attended)) * F.silu(self.gate(x)))  # (B, N, C)
         return y
 
 
@@ -415,12 +410,12 @@ class LightningAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         layers = (self.query, self.key, self.value)
-        query, key, value = (_split(F.silu(layer(x)), self.heads) for layer in layers)  # (B, h, N, d)
+        query, key, value = (split_heads(F.silu(layer(x)), self.heads) for layer in layers)  # (B, h, N, d)
         dtype = torch.promote_types(x.dtype, torch.float32)
         head = torch.arange(1, self.heads + 1, device=x.device, dtype=dtype)
         log_decay = -torch.exp2(-8 / self.heads * head) * self.fraction  # (h,)
         attended = decayed_linear(query, key, value, log_decay[None, :, None], self.chunk)  # (B, h, N, d)
-        y: Tensor = self.out(self.gate(x).sigmoid() * self.norm(_merged(attended)))  # (B, N, C)
+        y: Tensor = self.out(self.gate(x).sigmoid() * self.norm(merge_heads(attended)))  # (B, N, C)
         return y
 
 
@@ -465,13 +460,13 @@ class Based(nn.Module):
         self.out = nn.Linear(dim, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = (_split(layer(x), self.heads) for layer in (self.query, self.key, self.value))
+        query, key, value = (split_heads(layer(x), self.heads) for layer in (self.query, self.key, self.value))
         query = query * query.shape[-1] ** -0.5  # (B, h, N, f)
         # The sums of weights are a column of their own; N^-1/2 cancels, and keeps sums over N within float16.
         value = F.pad(value, (0, 1), value=1.0) * value.shape[2] ** -0.5  # (B, h, N, d + 1)
         sums = self._causal(query, key, value) if self.causal else _taylor(query) @ (_taylor(key).mT @ value)
         # The weights are ((1 + s)^2 + 1) / 2: their sum is no zero.
-        y: Tensor = self.out(_merged(sums[..., :-1] / sums[..., -1:]))  # (B, N, C)
+        y: Tensor = self.out(merge_heads(sums[..., :-1] / sums[..., -1:]))  # (B, N, C)
         return y
 
     def _causal(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:

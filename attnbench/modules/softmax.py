@@ -6,11 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.modules._choices import one_of
-from attnbench.modules._heads import merge_heads, split_heads
-from attnbench.modules._masks import hide_later
-from attnbench.modules._rotary import rotate
-from attnbench.modules._widths import head_dim, reduced
+from attnbench.modules.parts.arguments import head_dim, one_of, reduced
+from attnbench.modules.parts.heads import merge_heads, split_heads
+from attnbench.modules.parts.masks import hide_later
+from attnbench.modules.parts.rotary import rotate
 from attnbench.modules.spec import attention
 
 __all__ = [
@@ -195,17 +194,13 @@ class MultiHeadAttention(nn.Module):
         self.out = nn.Linear(n_head * self.d_v, d_o or dim, bias=bias)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        q = self._split(self.query(query))  # (B, n_head, Tq, d_k)
-        k = self._split(self.key(key))  # (B, n_head, Tk, d_k)
-        v = self._split(self.value(value))  # (B, n_head, Tk, d_v)
+        q = split_heads(self.query(query), self.n_head)  # (B, n_head, Tq, d_k)
+        k = split_heads(self.key(key), self.n_head)  # (B, n_head, Tk, d_k)
+        v = split_heads(self.value(value), self.n_head)  # (B, n_head, Tk, d_v)
         scores = (q * self.d_k**-0.5) @ k.transpose(-2, -1)  # (B, n_head, Tq, Tk)
         attended = scores.softmax(dim=-1) @ v  # (B, n_head, Tq, d_v)
         y: Tensor = self.out(attended.transpose(1, 2).flatten(2))  # (B, Tq, d_o)
         return y
-
-    def _split(self, x: Tensor) -> Tensor:
-        batch, tokens, _ = x.shape
-        return x.reshape(batch, tokens, self.n_head, -1).transpose(1, 2)  # (B, T, n_head * d) -> (B, n_head, T, d)
 
 
 @attention(
@@ -479,7 +474,11 @@ class FlexAttention(nn.Module):
         qkv_bias: bool = True,
         causal: bool = False,
     ) -> None:
-        from attnbench.modules._flex import Band, FlexCore, alibi  # who does not use it need not wait for it to load
+        from attnbench.modules.parts.flex import (  # who does not use it need not wait for it to load
+            Band,
+            FlexCore,
+            alibi,
+        )
 
         super().__init__()
         one_of("mask", mask, "none", "causal", "window", "alibi")

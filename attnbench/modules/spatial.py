@@ -2,7 +2,7 @@
 
 from torch import Tensor, cat, nn
 
-from attnbench.modules._widths import same_padding
+from attnbench.modules.parts.arguments import same_padding
 from attnbench.modules.spec import attention
 
 __all__ = ["CbamSpatialAttention", "LargeKernelAttention", "SimAm"]

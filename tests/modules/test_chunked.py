@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from attnbench.modules._chunked import causal_linear
+from attnbench.modules.parts.chunked import causal_linear
 
 # B, h, N, d, e, chunk: one token, less than a chunk, exactly one, several, with and without a rest, chunks of one.
 SIZES = [

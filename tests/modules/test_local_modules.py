@@ -8,7 +8,6 @@ import torch
 from module_numerics import filled, noise
 from torch import Tensor, nn
 
-from attnbench.modules._drawn_blocks import drawn_blocks
 from attnbench.modules.local import (
     AxialAttention,
     BigBirdAttention,
@@ -20,6 +19,7 @@ from attnbench.modules.local import (
     ShiftedWindowAttention,
     SlidingWindowAttention,
 )
+from attnbench.modules.parts.drawn_blocks import drawn_blocks
 
 
 def seen_from(module: nn.Module, x: Tensor, *position: int) -> Tensor:

@@ -9,9 +9,9 @@ from module_numerics import filled, noise, relative_error
 from test_chunked import Largest
 from torch import Tensor, nn
 
-from attnbench.modules._chunked import decayed_linear, states_before
-from attnbench.modules._delta import delta_rule, gated_delta_rule
-from attnbench.modules._gated import gated_linear
+from attnbench.modules.parts.chunked import decayed_linear, states_before
+from attnbench.modules.parts.delta import delta_rule, gated_delta_rule
+from attnbench.modules.parts.gated import gated_linear
 from attnbench.modules.recurrent import (
     SSD,
     Based,

@@ -6,8 +6,8 @@ from module_numerics import filled, noise, relative_error
 from torch import nn
 from torch.nn.attention.flex_attention import create_block_mask
 
-from attnbench.modules._flex import Band, blocks_of
-from attnbench.modules._rotary import rotate
+from attnbench.modules.parts.flex import Band, blocks_of
+from attnbench.modules.parts.rotary import rotate
 from attnbench.modules.softmax import (
     AdditiveAttention,
     DifferentialAttention,

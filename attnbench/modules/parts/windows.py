@@ -1,9 +1,9 @@
-"""Windows of a map: cut, padded where they do not divide it, and put together again; heads within each window."""
+"""Windows of a map: cut, padded where they do not divide it, and put together again."""
 
 import torch.nn.functional as F
 from torch import Tensor, unflatten
 
-__all__ = ["heads_last", "inner_heads", "padded", "split_qkv", "unwindowed", "windows"]
+__all__ = ["padded", "unwindowed", "windows"]
 
 
 def padded(x: Tensor, sides: tuple[int, int]) -> Tensor:
@@ -22,19 +22,3 @@ def unwindowed(x: Tensor, sides: tuple[int, int], columns: int) -> Tensor:
     """(B, nW, T, C) -> (B, H, W, C), the inverse of `windows`, for so many windows side by side."""
     x = unflatten(unflatten(x, 2, sides), 1, (-1, columns))  # (B, rows, columns, w, w, C)
     return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
-
-
-def inner_heads(x: Tensor, heads: int) -> Tensor:
-    """(..., T, heads * d) -> (..., heads, T, d)."""
-    return unflatten(x, -1, (heads, -1)).transpose(-3, -2)
-
-
-def heads_last(x: Tensor) -> Tensor:
-    """(..., heads, T, d) -> (..., T, heads * d), the inverse of `inner_heads`."""
-    return x.transpose(-3, -2).flatten(-2)
-
-
-def split_qkv(x: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(..., T, 3 * heads * d), queries, keys and values beside each other -> each as (..., heads, T, d)."""
-    query, key, value = (inner_heads(each, heads) for each in x.chunk(3, -1))
-    return query, key, value

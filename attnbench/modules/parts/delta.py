@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnbench.modules._chunked import between, chunked, exact
+from attnbench.modules.parts.chunked import between, chunked, exact
 
 __all__ = ["delta_rule", "gated_delta_rule"]
 

@@ -1,6 +1,6 @@
-"""Widths that follow from others: of heads, hidden layers, paddings; what does not fit is refused in one sentence."""
+"""Arguments of constructors, and the widths that follow from them; what does not fit is refused in one sentence."""
 
-__all__ = ["head_dim", "reduced", "same_padding"]
+__all__ = ["head_dim", "one_of", "reduced", "same_padding"]
 
 
 def head_dim(dim: int, heads: int) -> int:
@@ -22,3 +22,10 @@ def same_padding(kernel_size: int, name: str = "kernel_size") -> int:
     if kernel_size % 2 == 0:
         raise ValueError(f"{name}={kernel_size} is even: only an odd kernel keeps the map's size")
     return kernel_size // 2
+
+
+def one_of(name: str, value: str, *choices: str) -> str:
+    """The value of the hyper-parameter of that name; ValueError, with all choices, when it is none of them."""
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is none of {', '.join(choices)}")
+    return value

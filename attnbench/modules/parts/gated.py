@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from attnbench.modules._chunked import chunked, exact, states_before
+from attnbench.modules.parts.chunked import chunked, exact, states_before
 
 __all__ = ["BLOCK", "gated_linear"]
 
