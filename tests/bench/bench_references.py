@@ -25,8 +25,8 @@ from families import FAMILIES  # noqa: E402
 
 from attnbench.targets.catalogue import catalogue  # noqa: E402
 
-_DISTRIBUTIONS = {"fightingcv_attention": "fightingcv-attention", "linear_attention_transformer":
-                  "linear-attention-transformer"}  # fmt: skip
+# Where the package on PyPI is not called as it is imported.
+_DISTRIBUTIONS = {"fla": "flash-linear-attention", "mmcv": "mmcv-lite", "cv2": "opencv-python-headless"}
 
 
 def page() -> str:
