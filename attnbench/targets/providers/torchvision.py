@@ -41,7 +41,8 @@ def target(name: str) -> Target:
     *_, package, module = builder.__module__.split(".")
     if package in _OTHERS:
         raise UsageError(f"torchvision:{name} {_OTHERS[package]}: attnbench runs networks that read one image.")
-    make = {"vision_transformer": _square, "maxvit": _sized}.get(module, _built)
+    sized: dict[str, Builder] = {"vision_transformer": _square, "maxvit": _sized}
+    make = sized.get(module, _built)
     return Target(f"torchvision:{name}", partial(make, builder), layout="bchw")
 
 
