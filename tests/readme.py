@@ -13,8 +13,18 @@ TABLES = {
     "vgg16": "run --network vgg16,vgg16+pseudo_linear_attn,vgg16+linear_attn --img-size 224 --metrics static",
     "audit": "audit self_attn linear_attn pseudo_linear_attn vgg16+pseudo_linear_attn",
     "breakdown": "show sdpa --by op --mode fwd_bwd",
+    "swap": "run --network hf:vit --swap none,linear_attn,xca --img-size 384",
     "sweep": "run --module self_attn,pseudo_linear_attn,linear_attn --res 16,32,64",
 }
+
+
+# The library that a command's networks come from, by what they are called.
+_LIBRARIES = {"timm:": "timm", "torchvision:": "torchvision", "hf:": "transformers"}
+
+
+def libraries(command: str) -> list[str]:
+    """What a command needs installed beyond attnbench."""
+    return [library for prefix, library in _LIBRARIES.items() if prefix in command]
 
 
 def blocks(language: str) -> list[str]:

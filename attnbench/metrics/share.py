@@ -139,7 +139,7 @@ def _readings(subject: Subject, found: Sequence[_Alone], times: Sequence[Estimat
     yield Note("method", _METHOD.format(kinds=len(found), places=places))
     step = subject.readings.get("latency.median_ms")
     if step:
-        yield Reading("attention.share", 100 * total / step, "percent", "", "% attention")
+        yield Reading("attention.share", 100 * total / step, "percent", "", "% attn.")
         if total > step:
             yield Note("share", "the attentions alone took longer than the network with them: the times are too "
                                 "noisy, or each waits alone for what it finds at hand in the network")  # fmt: skip

@@ -170,7 +170,7 @@ def _percent(precision: float) -> str:
 
 RATIOS: dict[str, tuple[str, str, Better, Callable[[Record, Record], Ratio | None]]] = {
     LATENCY: ("compare.speedup", "Speed-up", "higher", speedup),
-    ATTENTION_ALONE: ("compare.attention_speedup", "Attn. speed-up", "higher", attention_speedup),
+    ATTENTION_ALONE: ("compare.attention_speedup", "Attn. gain", "higher", attention_speedup),
     PEAK_MEMORY: ("compare.memory_ratio", "Mem. ratio", "lower", memory_ratio),
 }
 
