@@ -742,3 +742,24 @@ def test_vit_and_resnet_of_torchvision() -> None:
     models = pytest.importorskip("torchvision.models")
     check_network(models.vit_b_16, 17_563_828_224, 86_567_656)
     check_network(models.resnet50, 4_089_184_256, 25_557_032)
+
+
+class Asks(nn.Module):
+    """Keeps a tensor for its side when it is traced, as the windows of transformers' Swin do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.side: Any = None
+        self.proj = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.side = torch.min(torch.tensor(x.shape[1:])) if torch.jit.is_tracing() else min(x.shape[1:])
+        return self.proj(F.pad(x, (0, 0, 0, self.side)))
+
+
+def test_a_module_that_asks_whether_it_is_traced_does_what_a_run_does() -> None:
+    with torch.device("meta"):
+        subject = Subject(Case("asks"), Asks(), (torch.empty(2, 6, 4),), "meta")
+    assert counted(subject) == 2 * (6 + 4) * 4 * 4
+    assert type(subject.module.side) is int
+    assert not torch.jit.is_tracing()

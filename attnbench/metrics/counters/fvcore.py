@@ -1,6 +1,7 @@
 """fvcore as a counter: a trace of the forward, our own handles, and a closed world."""
 
 from collections import Counter
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -31,7 +32,9 @@ def fvcore_macs(subject: Subject) -> tuple[Counter[str], Counter[str]]:
     """
     if subject.where == "fake":
         raise UnsupportedError("its tracer cannot record fake tensors")  # it would end the process
-    with quiet(), compiled_parts_as_written(subject.module), torch.no_grad(), subject.constants():
+    # A module that asks whether it is traced is to do what it does when it is run.
+    as_run = mock.patch.object(torch.jit, "is_tracing", lambda: False)
+    with quiet(), compiled_parts_as_written(subject.module), torch.no_grad(), subject.constants(), as_run:
         return _traced(subject)
 
 
