@@ -44,11 +44,13 @@ PAGE = """# Networks of timm, torchvision and transformers
 
 Made by `python tests/bench/bench_networks.py`; not edited by hand.
 
-{count} names of three libraries, each built from its configuration with random weights, offline, for an image of 224x224 or for 512 tokens, batch 1, forward, fp32. Parameters are counted by attnbench on its own build and
+{count} names of three libraries, each built from its configuration with random weights, offline, for
+an image of 224x224 or for 512 tokens, batch 1, forward, fp32. Parameters are counted by attnbench on its own build and
 beside it on what the library builds without attnbench; they are equal for {equal} of {count}. MACs are the contraction
 multiply-accumulates of one forward; `verified` says that another counter, which could count all of it, came to the
 same integer ({verified} of {count}). No operator was passed over where the last column is empty. transformers' names
-are model types at their default configuration, without a head for a task. {versions}.
+are model types at their default configuration, without a head for a task.
+{versions}.
 
 `s` are seconds of work of one processor core for `--metrics static` after the libraries are loaded: building it three
 times without data, three counters, and the prediction of its memory.
