@@ -92,8 +92,10 @@ def kept(case: Case) -> str:
     """The largest change of the output by softmax for softmax, and what the notes say is lost."""
     before, after = (build(each, "cpu") for each in (case, case.with_(swap="sdpa")))
     after.inputs = before.inputs
-    for subject in (before, after):
-        _fill(subject.module, tuple(after.swapped))
+    names = [dict(subject.module.named_parameters()) for subject in (before, after)]
+    for name in names[0].keys() & names[1].keys():
+        for parameters in names:
+            _fill(name, parameters[name])
     outputs = [next(tensors_in(subject.forward())) for subject in (before, after)]
     change = float((outputs[0] - outputs[1]).abs().max() / outputs[0].abs().max())
     lost = [note.text for note in after.notes if note.kind in ("ignored", "reach", "left")]
@@ -102,11 +104,10 @@ def kept(case: Case) -> str:
     return f"{change:.0e}" + "".join(f"; {text}" for text in lost)
 
 
-def _fill(network: torch.nn.Module, places: tuple[str, ...]) -> None:
+def _fill(name: str, parameter: torch.Tensor) -> None:
     """Numbers in the place of zeros, the same for each name: with a head of zeros every network is the same."""
-    for name, parameter in network.named_parameters():
-        if not name.startswith(places) and not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.02, generator=torch.Generator().manual_seed(len(name)))
+    if not parameter.any():
+        torch.nn.init.normal_(parameter, std=0.02, generator=torch.Generator().manual_seed(len(name)))
 
 
 HEAD = """# Attention swapped in networks
