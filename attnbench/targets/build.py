@@ -17,7 +17,7 @@ from attnbench.core.spec import Spec
 from attnbench.metrics.subject import Expected, Subject
 from attnbench.targets.construct import construct, default_heads, variants
 from attnbench.targets.fake import fake_device, numbers_on_the_cpu
-from attnbench.targets.hosted import INSERTED, SWAPPED, Changed, change, own_attentions
+from attnbench.targets.hosts.hosted import INSERTED, SWAPPED, Changed, change, own_attentions
 from attnbench.targets.layouts import Shape, make_inputs
 from attnbench.targets.sources import Target, locate
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from attnbench.core.errors import UnsupportedError, UsageError
 from attnbench.core.record import Note
-from attnbench.targets.fitted import Maker
 from attnbench.targets.hosts.attentions import Left, Place
+from attnbench.targets.hosts.fitted import Maker
 from attnbench.targets.hosts.patterns import chosen
 from attnbench.targets.hosts.projections import Kept, carry, projections
 from attnbench.targets.hosts.swapped import Swapped

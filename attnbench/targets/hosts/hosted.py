@@ -12,14 +12,14 @@ from attnbench.core.case import Case
 from attnbench.core.errors import CaseError, UnsupportedError, UsageError, named
 from attnbench.core.record import Note
 from attnbench.targets.construct import default_heads
-from attnbench.targets.fitted import Maker
 from attnbench.targets.hosts.attentions import attentions_in
+from attnbench.targets.hosts.fitted import Maker
+from attnbench.targets.hosts.insertion import insert, places
 from attnbench.targets.hosts.stages import Host
+from attnbench.targets.hosts.swapping import Found, swap
 from attnbench.targets.hosts.watching import Call, watch
-from attnbench.targets.insertion import insert, places
 from attnbench.targets.layouts import Shape
 from attnbench.targets.sources import locate
-from attnbench.targets.swapping import Found, swap
 
 __all__ = ["Changed", "change", "own_attentions"]
 
