@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-__all__ = ["BACKENDS", "DTYPES", "ENGINES", "MODES", "Case", "Scalar"]
+__all__ = ["BACKENDS", "DTYPES", "ENGINES", "INSERTED", "MODES", "SWAPPED", "Case", "Scalar"]
 
 Scalar = bool | int | float | str | None
 
@@ -15,6 +15,8 @@ MODES = ("fwd", "fwd_bwd", "bwd", "train")
 ENGINES = ("eager", "compile", "cudagraph")
 # Kernels of scaled_dot_product_attention; None leaves the choice to torch.
 BACKENDS = ("math", "flash", "efficient", "cudnn")
+# Hyper-parameters of an inserted and of a swapped attention begin with these, those of the target with neither.
+INSERTED, SWAPPED = "attn.", "swap."
 # Canonical name -> the other spellings people type.
 DTYPES: Mapping[str, tuple[str, ...]] = {
     "fp32": ("float32", "float"),

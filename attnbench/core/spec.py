@@ -19,7 +19,8 @@ class Spec:
 
     `computes` says how it stands to softmax attention over the tokens: "softmax" is that, exactly, also when each
     query sees only some of the keys; "approximation" approximates it; "other" is a function of its own. `causal` says
-    whether an output may be kept from seeing later tokens: "no", "flag" (a hyper-parameter), "always".
+    whether an output may be kept from seeing later tokens: "no", "flag" (a hyper-parameter), "always". `may_be_zero`
+    names integer hyper-parameters that switch something off at zero, though their default is not.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Spec:
     paper: str
     computes: str = "other"
     causal: str = "no"
+    may_be_zero: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     where: Mapping[str, Formula] = field(default_factory=dict)
     module: str = ""
@@ -49,6 +51,14 @@ class Spec:
     def summary(self) -> str:
         """The first sentence of its docstring."""
         return self.doc.split("\n", 1)[0]
+
+    def least(self, hyper_parameter: str) -> int | None:
+        """The least integer that makes sense for a hyper-parameter: 1 for a width, a number or a size, 0 where that
+        switches something off; None for one that is no integer, or not known."""
+        default = self.hyper_parameters.get(hyper_parameter, "")
+        if isinstance(default, bool) or not isinstance(default, int | None):
+            return None
+        return 0 if default == 0 or hyper_parameter in self.may_be_zero else 1
 
     def symbols(self, **shape: object) -> dict[str, object]:
         """The values that the formulas see: the shape, the constructor's defaults under it, then `where`."""

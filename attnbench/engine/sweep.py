@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from attnbench.core.case import BACKENDS, DTYPES, ENGINES, MODES, Case, Scalar, taken_apart
+from attnbench.core.case import BACKENDS, DTYPES, ENGINES, INSERTED, MODES, SWAPPED, Case, Scalar, taken_apart
 from attnbench.core.errors import UsageError
 from attnbench.core.registry import did_you_mean
 from attnbench.core.spec import Spec
@@ -88,6 +88,8 @@ class Sweep:
             for size, target in [*self._module_cells(), *self._network_cells()]
             for backend in self._backends()
         ]
+        for case in cases:
+            _sensible(case)
         return list(dict.fromkeys(cases))
 
     def _backends(self) -> list[str | None]:
@@ -187,6 +189,16 @@ def _attentions(own: str | None, asked: Sequence[str]) -> list[str | None]:
     none."""
     chosen = [own] if own is not None else asked
     return [None if each.lower() == "none" else canonical(each, "module") for each in chosen] or [None]
+
+
+def _sensible(case: Case) -> None:
+    """Refuse a hyper-parameter of a built-in module that no module can have, such as a width of zero."""
+    for target, prefix in ((case.target, ""), (case.insert, INSERTED), (case.swap, SWAPPED)):
+        spec = spec_of(target) if target else None
+        for name, value in case.settings(prefix).items() if spec else ():
+            least = spec.least(name) if spec and isinstance(value, int) and not isinstance(value, bool) else None
+            if least is not None and value is not None and value < least:
+                raise UsageError(f"--set {prefix}{name}={value}: {target} needs {least} or more there.")
 
 
 def _fits(name: str, size: dict[str, int | None]) -> None:

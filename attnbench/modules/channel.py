@@ -86,6 +86,7 @@ class CbamChannelAttention(nn.Module):
     where={"k": "kernel_size or 2*((bit_length(C) - 1 + b)//(2*gamma)) + 1"},
     params="k",
     macs="B*C*k",
+    may_be_zero=("b",),
     paper="Wang et al. 2019, ECA-Net: Efficient Channel Attention for Deep CNNs, arXiv:1910.03151",
 )
 class EfficientChannelAttention(nn.Module):

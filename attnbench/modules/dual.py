@@ -211,6 +211,7 @@ class TripletAttention(nn.Module):
     params="C*(C//groups)*taps + 3*branches*C + (1 + branches)*C*hidden + hidden + branches*C"
     " + (2*hidden if bn else 0)",
     macs="B*(N*C*(C//groups)*taps + (1 + branches)*C*hidden)",
+    may_be_zero=("min_hidden",),
     paper="Li et al. 2019, Selective Kernel Networks, arXiv:1903.06586",
 )
 class SelectiveKernel(nn.Module):

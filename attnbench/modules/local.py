@@ -480,6 +480,7 @@ def _regions(x: Tensor, chosen: Tensor) -> Tensor:
     },
     params="3*C**2 + 3*C",
     macs="B*(3*N*C**2 + 2*pairs*C)",
+    may_be_zero=("random_blocks",),
     paper="Zaheer et al. 2020, Big Bird: Transformers for Longer Sequences, arXiv:2007.14062",
     computes="softmax",
 )

@@ -103,6 +103,7 @@ def _length_projection(seq_len: int, k: int) -> Tensor:
     params="4*C**2 + C + residual_conv_kernel*heads",
     macs="B*(4*N*C**2 + 2*N*m*C + 2*padded*m*C + m**2*C + 4*pinv_iterations*m**3*heads + N*m**2*heads"
     " + residual_conv_kernel*N*C)",
+    may_be_zero=("residual_conv_kernel", "pinv_iterations"),
     paper="Xiong et al. 2021, Nyströmformer: A Nyström-Based Algorithm for Approximating Self-Attention, "
     "arXiv:2102.03902",
     computes="approximation",

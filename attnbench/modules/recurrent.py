@@ -319,6 +319,7 @@ def _power_of_two(chunk: int) -> None:
     params="C*w + w*conv_size + 2*C*heads + 2*heads + 2*C*v + v//heads",
     macs="B*(N*(C*w + w*conv_size + 2*C*heads + 2*C*v) + P*c*(3*k + 2*v)"
     " + P*k*(k + 3*v)//heads + P*heads*(c**2 - 1)//3 + max(n - 2, 0)*k**2*(k + 2*v)//heads**2)",
+    may_be_zero=("conv_size",),
     paper="Yang et al. 2024, Gated Delta Networks: Improving Mamba2 with Delta Rule, arXiv:2412.06464",
     causal="always",
 )

@@ -42,6 +42,7 @@ def _spec(found: Decorated, kind: str) -> Spec:
         params=Formula(arguments.pop("params")),
         macs=Formula(arguments.pop("macs")),
         aliases=tuple(arguments.pop("aliases", ())),
+        may_be_zero=tuple(arguments.pop("may_be_zero", ())),
         where=where,
         module=found.module,
         qualname=found.name,

@@ -10,14 +10,14 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from attnbench.core.case import Case, Scalar
+from attnbench.core.case import INSERTED, SWAPPED, Case, Scalar
 from attnbench.core.errors import UnsupportedError
 from attnbench.core.record import Note
 from attnbench.core.spec import Spec
 from attnbench.metrics.subject import Expected, Subject
 from attnbench.targets.construct import construct, default_heads, variants
 from attnbench.targets.fake import fake_device, numbers_on_the_cpu
-from attnbench.targets.hosts.hosted import INSERTED, SWAPPED, Changed, change, own_attentions
+from attnbench.targets.hosts.hosted import Changed, change, own_attentions
 from attnbench.targets.layouts import Shape, make_inputs
 from attnbench.targets.sources import Target, locate
 

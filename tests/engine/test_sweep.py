@@ -32,6 +32,28 @@ def test_aliases_and_repetitions_are_one_case() -> None:
     assert names(Sweep(modules=["sagan", "self_attn", "self_attn"]).cases()) == ["self_attn 32x32 b1 fp32 fwd"]
 
 
+@pytest.mark.parametrize(
+    ("module", "setting", "least"),
+    [("linformer", "k=0", 1), ("retention", "chunk=0", 1), ("performer", "nb_features=-2", 1), ("mha", "d_k=0", 1),
+     ("nystrom", "residual_conv_kernel=-1", 0), ("diff", "depth=-1", 0)],
+)  # fmt: skip
+def test_a_size_that_no_module_can_have_is_refused(module: str, setting: str, least: int) -> None:
+    with pytest.raises(UsageError, match=f"^--set {setting}: {module} needs {least} or more there.$"):
+        Sweep(modules=[module], settings=[setting]).cases()
+    name, _, value = setting.partition("=")
+    with pytest.raises(UsageError, match=f"^--set attn.{setting}: {module} needs {least} or more there.$"):
+        Sweep(networks=["vgg16"], attn=[module], settings=[f"attn.{name}={value}"]).cases()
+
+
+@pytest.mark.parametrize(
+    ("module", "setting"),
+    [("nystrom", "residual_conv_kernel=0"), ("gated_deltanet", "conv_size=0"), ("linear_attn", "eps=0"),
+     ("eca", "b=0"), ("sdpa", "causal=false"), ("mha", "d_k=none")],
+)  # fmt: skip
+def test_a_zero_that_switches_something_off_is_taken(module: str, setting: str) -> None:
+    assert Sweep(modules=[module], settings=[setting]).cases()
+
+
 def test_none_is_the_network_as_it_is() -> None:
     cases = Sweep(networks=["vgg16"], swap=["none", "mhsa"]).cases()
     assert [case.name for case in cases] == ["vgg16", "vgg16~mhsa"]

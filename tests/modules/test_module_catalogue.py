@@ -46,6 +46,7 @@ def test_the_spec_says_what_it_is_in_one_sentence(spec: Spec) -> None:
     assert spec.computes in ("softmax", "approximation", "other")
     assert spec.causal in ("no", "flag", "always")
     assert (spec.causal == "flag") == ("causal" in spec.hyper_parameters)
+    assert set(spec.may_be_zero) <= set(spec.hyper_parameters)
 
 
 @pytest.mark.parametrize("spec", catalogue(), ids=lambda spec: spec.name)

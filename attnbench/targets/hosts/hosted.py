@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from attnbench.core.case import Case
+from attnbench.core.case import INSERTED, SWAPPED, Case
 from attnbench.core.errors import CaseError, UnsupportedError, UsageError, named
 from attnbench.core.record import Note
 from attnbench.targets.construct import default_heads
@@ -25,7 +25,6 @@ __all__ = ["Changed", "change", "own_attentions"]
 
 # The plain network of a Case and the inputs of its forward, on the device of the context.
 Plain = Callable[[], tuple[nn.Module, tuple[Any, ...]]]
-INSERTED, SWAPPED = "attn.", "swap."
 
 
 @dataclass(frozen=True, slots=True)
