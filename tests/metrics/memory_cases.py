@@ -15,21 +15,26 @@ from attnbench.targets.build import build
 from attnbench.targets.catalogue import catalogue
 from attnbench.targets.resolve import resolve
 
-__all__ = ["LAYERS", "MODULES", "MODULE_MODES", "ROWS", "Layer", "has_weights", "layer_subject", "module_subject",
-           "with_optimizer"]  # fmt: skip
+__all__ = ["LAYERS", "MODULES", "MODULE_MODES", "PREDICTED", "ROWS", "Layer", "has_weights", "layer_subject",
+           "module_subject", "with_optimizer"]  # fmt: skip
 
 MODULES = [spec.name for spec in catalogue() if spec.kind == "module"]
 _SHAPE = {"B": 1, "N": 64, "H": 8, "W": 8, "C": 64, "dim": 64, "heads": 1, "n_head": 1, "seq_len": 64, "height": 8,
           "width": 8}  # fmt: skip
 _WITHOUT_WEIGHTS = {spec.name for spec in catalogue() if not spec.params(**spec.symbols(**_SHAPE))}
 _WITHOUT_BACKWARD = {"flex"}  # on the CPU, where torch has none for it
-# A backward alone is the step of forward and backward: two modules stand for all.
-MODULE_MODES = [
-    *((name, "fwd") for name in MODULES),
-    *((name, "fwd_bwd") for name in MODULES if name not in _WITHOUT_BACKWARD),
-    *((name, "bwd") for name in ("self_attn", "sdpa")),
-    *((name, "train") for name in MODULES if name not in _WITHOUT_WEIGHTS | _WITHOUT_BACKWARD),
-]
+# One or two of each family stand for all in the modes that differ little: a forward alone, a backward alone (which is
+# the step of both), a training step.
+_SPREAD = ("self_attn", "sdpa", "linear_attn", "performer", "swin", "linformer", "gmlp", "retention", "gated_deltanet",
+           "xca", "cbam_spatial", "bam")  # fmt: skip
+_FORWARDS = [(name, "fwd") for name in MODULES]
+_BACKWARDS = [(name, "fwd_bwd") for name in MODULES if name not in _WITHOUT_BACKWARD]
+_OTHERS = [*((name, "bwd") for name in ("self_attn", "sdpa")), *((name, "train") for name in _SPREAD)]
+MODULE_MODES = [*_BACKWARDS, *(each for each in _FORWARDS if each[0] in (*_SPREAD, *_WITHOUT_BACKWARD)), *_OTHERS]
+# The prediction is for users' figures of a forward as much as for the guard's of a training step.
+PREDICTED = [*((*each, "fp32") for each in (*_FORWARDS, *_BACKWARDS, *_OTHERS)),
+             *((*each, "bf16") for each in (*_BACKWARDS, *_OTHERS))]  # fmt: skip
+assert not set(_SPREAD) & _WITHOUT_WEIGHTS
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 

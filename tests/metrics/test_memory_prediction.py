@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from allocator_events import allocated_peak
-from memory_cases import LAYERS, MODULE_MODES, ROWS, has_weights, layer_subject, module_subject, with_optimizer
+from memory_cases import LAYERS, PREDICTED, ROWS, has_weights, layer_subject, module_subject, with_optimizer
 from metrics_subjects import subject_of, values
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -51,8 +51,7 @@ LAYER_MODES = [
 ]
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-@pytest.mark.parametrize(("name", "mode"), MODULE_MODES)
+@pytest.mark.parametrize(("name", "mode", "dtype"), PREDICTED)
 def test_the_predicted_peak_of_a_module_is_the_allocators(name: str, dtype: str, mode: str) -> None:
     with fake_tensors():
         found = predict(module_subject(name, 11, mode, dtype, "fake"))
