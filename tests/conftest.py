@@ -15,6 +15,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The README's commands first: one worker has to run them all, and the others must not wait for it at the end."""
+    items.sort(key=lambda item: "test_readme" not in item.nodeid)
+
+
 class Outcome(NamedTuple):
     code: int
     out: str

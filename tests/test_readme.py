@@ -7,9 +7,6 @@ from pathlib import Path
 import pytest
 from readme import README, TABLES, blocks, commands, libraries, printed, table
 
-# The commands build on each other's files.
-pytestmark = pytest.mark.xdist_group("readme")
-
 MINE = """
 from torch import nn
 

@@ -31,9 +31,9 @@ def list_(
 ) -> None:
     """Modules and networks, what they claim, and their papers."""
     from attnbench.report.catalogue import as_json, chosen, table
-    from attnbench.targets.catalogue import catalogue
+    from attnbench.targets.catalogue import offered
 
-    specs = chosen(catalogue(), opt.listed(family), below_quadratic=linear, causal=causal)
+    specs = chosen(offered(), opt.listed(family), below_quadratic=linear, causal=causal)
     if json_:
         typer.echo(as_json(specs))
         return

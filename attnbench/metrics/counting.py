@@ -38,6 +38,8 @@ def count_parameters(subject: Subject, options: Options) -> Iterator[Finding]:
     for how in ("swapped", "inserted"):
         if places := getattr(subject, how):
             yield Reading(f"static.{how}", {"count": len(places), "places": dict(places)})
+        else:
+            yield Note("not_measured", f"static.{how}: nothing was {how}")
     if subject.complexity is not None:
         yield Reading("static.claimed_complexity", subject.complexity)
 

@@ -9,7 +9,7 @@ from attnbench.report.facts import Fact, label, varying_facts, visible
 __all__ = ["QUIET_KINDS", "Footnote", "footnotes", "marks", "superscript"]
 
 # How a subject was built and measured stands in its record; only doubt is worth a line under the table.
-QUIET_KINDS = frozenset({"built", "not_measured", "method", "batch", "weights"})
+QUIET_KINDS = frozenset({"built", "not_measured", "method", "batch", "weights", "inserted", "swapped"})
 
 _MOST_ROWS_NAMED = 6
 
