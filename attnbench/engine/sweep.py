@@ -196,8 +196,8 @@ def _sensible(case: Case) -> None:
     for target, prefix in ((case.target, ""), (case.insert, INSERTED), (case.swap, SWAPPED)):
         spec = spec_of(target) if target else None
         for name, value in case.settings(prefix).items() if spec else ():
-            least = spec.least(name) if spec and isinstance(value, int) and not isinstance(value, bool) else None
-            if least is not None and value is not None and value < least:
+            least = spec.least(name) if spec else None
+            if least is not None and isinstance(value, int) and not isinstance(value, bool) and value < least:
                 raise UsageError(f"--set {prefix}{name}={value}: {target} needs {least} or more there.")
 
 
