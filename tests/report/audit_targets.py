@@ -46,6 +46,17 @@ CATALOGUE = {
     "pseudo_linear_attn": "N^2",
     "eca": "N", "xca": "N", "ge": "N", "simam": "N", "lka": "N", "gc": "N", "coord": "N", "bam": "N", "triplet": "N",
     "sk": "N",
+    "performer": "N", "cosformer": "N", "litemla": "N", "focused": "N", "sana": "N", "separable": "N", "hydra": "N",
+    "rfa": "N", "swift_additive": "N", "pola": "N", "mlla": "N",
+    # a query of each window, line or neighbourhood; routing and hashing compare a fixed number of groups of N / groups
+    "swin": "N", "natten": "N", "sliding_window": "N", "twins_lsa": "N", "bigbird": "N", "axial": "N^1.5",
+    "criss_cross": "N^1.5", "biformer": "N^2", "lsh": "N^2",
+    # a fixed number of keys, landmarks or agents; of `sr` a fixed part of all keys
+    "linformer": "N", "nystrom": "N", "external": "N", "agent": "N", "a2": "N", "sr": "N^2",
+    "aft_simple": "N", "aft_full": "N^2", "gmlp": "N^2", "fnet": "N log N",
+    "retention": "N", "gla": "N", "ssd": "N", "deltanet": "N", "gated_deltanet": "N", "lightning": "N", "based": "N",
+    "mhsa": "N^2", "nonlocal": "N^2", "gqa": "N^2", "mqa": "N^2", "flex": "N^2", "mla": "N^2", "diff": "N^2",
+    "talking_heads": "N^2",
 }  # fmt: skip
 NETWORKS = {
     "vgg16": "N", "vgg16+cbam": "N", "vgg16+linear_attn": "N", "vgg16+self_attn": "N^2",
