@@ -16,8 +16,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The README's commands first: one worker has to run them all, and the others must not wait for it at the end."""
+    """The README's commands first: one worker has to run them all, and the others must not wait for it at the end.
+
+    What needs a GPU is left out where workers would share it: they would take each other's memory and time.
+    """
     items.sort(key=lambda item: "test_readme" not in item.nodeid)
+    if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
+        alone = pytest.mark.skip(reason="a GPU is measured by one process at a time: pytest -n 0 -m gpu")
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(alone)
 
 
 class Outcome(NamedTuple):
