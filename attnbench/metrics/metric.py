@@ -39,6 +39,7 @@ class Options:
     `processes` are the fresh worker processes that a latency is taken in, each of them sampling as the rest says;
     with `keep_samples` the record keeps what each block of steps took, in order, for each process.
     With `subtract_idle` an energy is what the steps took beyond what the idle machine takes in the same time.
+    With `best_batch` the batch of a Case is where the search for that of the best throughput begins.
     """
 
     metrics: tuple[str, ...] = ("all",)
@@ -49,6 +50,7 @@ class Options:
     processes: int = 1
     keep_samples: bool = False
     subtract_idle: bool = False
+    best_batch: bool = False
 
 
 Instrument = Callable[["Subject", Options], Iterator[Finding]]
