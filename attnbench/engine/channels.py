@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -67,11 +67,13 @@ class InlineChannel:
 class WorkerChannel:
     """Answers in a worker process that is started at once, kept warm, and started anew when it dies.
 
-    `greeting` is the request that every fresh worker gets first, so that its threads and device are set.
+    Every fresh worker is greeted as the first one was, so that its threads and device are set. `env` is what its
+    environment has besides this process's, such as CUDA_VISIBLE_DEVICES.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, env: Mapping[str, str] | None = None) -> None:
         self._quiet = quiet
+        self._env = dict(env or {})
         self._greeting: Event | None = None
         self._start()
 
@@ -80,7 +82,7 @@ class WorkerChannel:
             # -P: a file of the user's that is called queue.py must not stand in for the standard library's.
             [sys.executable, "-P", "-m", "attnbench.engine.worker"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL if self._quiet else None,
-            env=_environment(), text=True, encoding="utf-8",
+            env=_environment() | self._env, text=True, encoding="utf-8",
         )  # fmt: skip
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._reader = threading.Thread(target=_forward_lines, args=(self._process, self._lines), daemon=True)
