@@ -68,7 +68,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is known of one Case. `key` is the Case's key."""
+    """What is known of one Case. `key` is the Case's key, `asked` what a sweep asked, before anything was tried."""
 
     case: Case
     status: str
@@ -78,6 +78,7 @@ class Record:
     env: Mapping[str, Any] = field(default_factory=dict)
     kernels: tuple[Mapping[str, Any], ...] | None = None
     repro: str = ""
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -114,6 +115,7 @@ class Record:
             "readings": [reading.describe() for reading in self.readings],
             "env": dict(self.env),
             "repro": self.repro,
+            "asked": dict(self.asked) or None,
         }
 
     @classmethod
@@ -136,6 +138,7 @@ class Record:
                 env=data.get("env") or {},
                 kernels=None if data.get("kernels") is None else tuple(data["kernels"]),
                 repro=data.get("repro", ""),
+                asked=data.get("asked") or {},
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"a record with a field missing or misshapen ({error!r})") from error
