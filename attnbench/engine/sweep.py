@@ -11,7 +11,8 @@ from attnbench.core.spec import Spec
 from attnbench.targets.names import canonical, network_reads, spec_of
 from attnbench.targets.providers import provider_of
 
-__all__ = ["DEFAULT_DIM", "DEFAULT_IMAGE", "DEFAULT_RES", "LAYOUT_NAMES", "Sweep"]
+__all__ = ["DEFAULT_DIM", "DEFAULT_IMAGE", "DEFAULT_RES", "LAYOUT_NAMES", "Sweep", "dtype_named", "one_of", "positive",
+           "sensible", "sides"]  # fmt: skip
 
 DEFAULT_DIM, DEFAULT_RES, DEFAULT_IMAGE = 64, "32", "224"
 LAYOUT_NAMES = ("auto", "bchw", "bnc", "bhwc", "nbc", "bcn", "qk", "qkv", "qkv_nbc", "qkv_bhnd")
@@ -75,27 +76,27 @@ class Sweep:
         self._contradictions()
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"--seed {self.seed} is out of range: give a whole number from 0 to 2^63 - 1.")
-        shared = Case("", layout=_one_of("--layout", self.layout, LAYOUT_NAMES), device=_device(self.device),
+        shared = Case("", layout=one_of("--layout", self.layout, LAYOUT_NAMES), device=_device(self.device),
                       params=_settings(self.settings), seed=self.seed)  # fmt: skip
         cases = [
             shared.with_(batch_size=batch, dtype=dtype, mode=mode, engine=engine, backend=backend, **size, **target)
             for batch, dtype, mode, engine in product(
-                [_positive("--batch-size", text) for text in self.batch_size],
-                [_dtype(text) for text in self.dtype],
-                [_one_of("--mode", text, MODES) for text in self.mode],
-                [_one_of("--engine", text, ENGINES) for text in self.engine],
+                [positive("--batch-size", text) for text in self.batch_size],
+                [dtype_named(text) for text in self.dtype],
+                [one_of("--mode", text, MODES) for text in self.mode],
+                [one_of("--engine", text, ENGINES) for text in self.engine],
             )
             for size, target in [*self._module_cells(), *self._network_cells()]
             for backend in self._backends()
         ]
         for case in cases:
-            _sensible(case)
+            sensible(case)
         return list(dict.fromkeys(cases))
 
     def _backends(self) -> list[str | None]:
         """Kernels of attention as typed; `auto` is torch's own choice."""
         known = ("auto", *BACKENDS)
-        named = [_one_of("--backend", text, known) for text in self.backend or ("auto",)]
+        named = [one_of("--backend", text, known) for text in self.backend or ("auto",)]
         return [None if name == "auto" else name for name in named]
 
     def _contradictions(self) -> None:
@@ -119,23 +120,21 @@ class Sweep:
         if not self.modules:
             return
         names = [canonical(text, "module") for text in self.modules]
-        dims = [_positive("--dim", text) for text in self.dim or [str(DEFAULT_DIM)]]
-        heads: list[int | None] = [_positive("--heads", text) for text in self.heads] or [None]
+        dims = [positive("--dim", text) for text in self.dim or [str(DEFAULT_DIM)]]
+        heads: list[int | None] = [positive("--heads", text) for text in self.heads] or [None]
         for dim, head, size in product(dims, heads, self._sizes()):
-            if head is not None and dim % head:
-                raise UsageError(f"--dim {dim} is not divisible by --heads {head}: each head needs the same channels.")
             for name in names:
                 _fits(name, size)
                 yield size, {"kind": "module", "target": name, "dim": dim, "heads": head}
 
     def _sizes(self) -> list[dict[str, int | None]]:
         if self.seq_len:
-            return [{"tokens": _positive("--seq-len", text)} for text in self.seq_len]
-        maps = [_sides("--res", text) for text in self.res or [DEFAULT_RES]]
+            return [{"tokens": positive("--seq-len", text)} for text in self.seq_len]
+        maps = [sides("--res", text) for text in self.res or [DEFAULT_RES]]
         return [{"height": height, "width": width, "tokens": height * width} for height, width in maps]
 
     def _network_cells(self) -> Iterator[tuple[dict[str, int | None], dict[str, object]]]:
-        heads: list[int | None] = [_positive("--heads", text) for text in self.heads] or [None]
+        heads: list[int | None] = [positive("--heads", text) for text in self.heads] or [None]
         networks = self._networks()
         sizes = {str(network["target"]): self._network_sizes(str(network["target"])) for network in networks}
         every: list[dict[str, int | None]] = []
@@ -147,10 +146,10 @@ class Sweep:
 
     def _network_sizes(self, name: str) -> list[dict[str, int | None]]:
         """The images, or the numbers of tokens, that the network is to read; none said leaves it to its library."""
-        lengths: list[dict[str, int | None]] = [{"tokens": _positive("--seq-len", text)} for text in self.seq_len]
+        lengths: list[dict[str, int | None]] = [{"tokens": positive("--seq-len", text)} for text in self.seq_len]
         images: list[dict[str, int | None]] = [
             {"height": height, "width": width}
-            for height, width in (_sides("--img-size", text) for text in self.img_size or [DEFAULT_IMAGE])
+            for height, width in (sides("--img-size", text) for text in self.img_size or [DEFAULT_IMAGE])
         ]
         reads, of_a_library = network_reads(name), provider_of(name) is not None
         if reads == "images" and lengths and not self.modules and not self.img_size:
@@ -191,8 +190,11 @@ def _attentions(own: str | None, asked: Sequence[str]) -> list[str | None]:
     return [None if each.lower() == "none" else canonical(each, "module") for each in chosen] or [None]
 
 
-def _sensible(case: Case) -> None:
-    """Refuse a hyper-parameter of a built-in module that no module can have, such as a width of zero."""
+def sensible(case: Case) -> None:
+    """Refuse what no module can have: heads that do not share its channels, or of a built-in one a width of zero."""
+    if case.dim is not None and case.heads is not None and case.dim % case.heads:
+        raise UsageError(f"--dim {case.dim} is not divisible by --heads {case.heads}: each head needs the same "
+                         "channels.")  # fmt: skip
     for target, prefix in ((case.target, ""), (case.insert, INSERTED), (case.swap, SWAPPED)):
         spec = spec_of(target) if target else None
         for name, value in case.settings(prefix).items() if spec else ():
@@ -207,7 +209,8 @@ def _fits(name: str, size: dict[str, int | None]) -> None:
         raise UsageError(f"{name} reads feature maps: give --res instead of --seq-len.")
 
 
-def _positive(option: str, text: str) -> int:
+def positive(option: str, text: str) -> int:
+    """The text as a whole number above zero; UsageError names the option."""
     try:
         value = int(text)
     except ValueError:
@@ -217,22 +220,25 @@ def _positive(option: str, text: str) -> int:
     return value
 
 
-def _sides(option: str, text: str) -> tuple[int, int]:
+def sides(option: str, text: str) -> tuple[int, int]:
+    """Height and width of `64` or `48x64`; UsageError names the option."""
     parts = text.lower().split("x")
     if len(parts) > 2 or not all(part.strip().lstrip("+-").isdigit() for part in parts):
         raise UsageError(f"{option} {text!r} is no size: write 64, or 48x64 for height and width.")
-    height, *width = (_positive(option, part) for part in parts)
+    height, *width = (positive(option, part) for part in parts)
     return height, width[0] if width else height
 
 
-def _dtype(text: str) -> str:
+def dtype_named(text: str) -> str:
+    """`fp16` for any spelling of it; UsageError with the nearest that there is."""
     for name, spellings in DTYPES.items():
         if text.lower() in (name, *spellings):
             return name
     raise UsageError(f"unknown dtype {text!r}.{did_you_mean(text, DTYPES)} Known: {', '.join(DTYPES)}.")
 
 
-def _one_of(option: str, text: str, known: Sequence[str]) -> str:
+def one_of(option: str, text: str, known: Sequence[str]) -> str:
+    """The text, if it is known; UsageError names the option and the nearest that is."""
     if text not in known:
         raise UsageError(f"{option} {text!r} is unknown.{did_you_mean(text, known)} Known: {', '.join(known)}.")
     return text
