@@ -1,49 +1,67 @@
 """The Python API: what the command line is made of, for scripts and notebooks."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from attnbench.core.case import Case
 from attnbench.core.errors import AttnbenchError, UsageError
 from attnbench.core.record import Note, Reading, Record
 from attnbench.core.store import Store, load
-from attnbench.engine.batch import at_best_batch
-from attnbench.engine.channels import InlineChannel, WorkerChannel
+from attnbench.engine.crew import Crew
+from attnbench.engine.executors.executor import EXECUTORS, Wanted
+from attnbench.engine.executors.local import spelled_out
 from attnbench.engine.processes import check
-from attnbench.engine.session import on_device, replicated, resolved, run
+from attnbench.engine.question import Question
+from attnbench.engine.session import files_of, prepared
 from attnbench.engine.sweep import Sweep
 from attnbench.metrics.metric import Options
 from attnbench.report.exporters import export
 from attnbench.report.frame import to_frame
 
-__all__ = ["AttnbenchError", "Case", "Note", "Options", "Reading", "Record", "Sweep", "UsageError", "benchmark",
+__all__ = ["AttnbenchError", "Case", "Note", "Options", "Question", "Reading", "Record", "Sweep", "UsageError", "benchmark",
            "export", "load", "to_frame"]  # fmt: skip
 
 
 def benchmark(
-    cases: Sweep | Sequence[Case],
+    cases: Sweep | Sequence[Case | Question],
     options: Options | None = None,
     *,
     out: Path | str | None = None,
+    resume: bool = False,
     isolate: bool = True,
     timeout: float = 600.0,
+    executor: str = "local",
+    devices: Sequence[str] = (),
+    address: str | None = None,
 ) -> Iterator[Record]:
-    """Measure Cases one after the other; each Record is appended to `out` (JSON lines), if given, before it is yielded.
+    """Measure Cases; each Record is appended to `out` (JSON lines), if given, before it is yielded.
 
-    With `isolate` a worker process measures, so that a crash is a Record; without, this process does. `timeout` is the
-    silence in seconds, beyond that of sampling, after which a case is given up.
+    A Question brings options of its own, a Case is measured as `options` say. With `isolate` a worker process measures,
+    so that a crash is a Record; without, this process does. `timeout` is the silence in seconds, beyond that of
+    sampling, after which a case is given up. With `resume` what `out` holds already of the same environment comes
+    first, and is not measured again. `executor` ("local", "ray" with its `address`) and `devices` ("cuda:0-3") are those
+    of the command line; with several lanes records come in the order in which they are done.
 
     Raises:
-        UsageError: a target is not there, or the device is not.
+        UsageError: a target is not there, or a device is not.
     """
-    options = options or Options()
-    check(options, isolate=isolate)
-    questions = cases.at_first_batch().cases() if isinstance(cases, Sweep) else cases
-    measure = at_best_batch if isinstance(cases, Sweep) and cases.seeks_batch else replicated
+    questions = _questions(cases, options or Options())
+    for each in dict.fromkeys(question.options for question in questions):
+        check(each, isolate=isolate)
+    if resume and out is None:
+        raise UsageError("resume=True goes on with a file of records: name it with out=.")
+    files = files_of([question.case for question in questions])
+    wanted = Wanted(spelled_out(devices), "auto", address, "worker" if isolate else "none", files)
     store = None if out is None else Store(Path(out))
-    channel = WorkerChannel() if isolate else InlineChannel()
-    try:
-        ready = resolved(on_device(questions, channel, options), channel, timeout)
-        yield from run(ready, channel, options, store, timeout, measure)
-    finally:
-        channel.close()
+    with EXECUTORS[executor](wanted) as lanes, closing(Crew(lanes, timeout)) as crew:
+        session = prepared(questions, crew, Path(out) if resume and out is not None else None)
+        yield from session.kept
+        yield from session.records(crew, store)
+
+
+def _questions(cases: Sweep | Sequence[Case | Question], options: Options) -> list[Question]:
+    found: Sequence[Case | Question] = cases.at_first_batch().cases() if isinstance(cases, Sweep) else cases
+    sought = replace(options, best_batch=isinstance(cases, Sweep) and cases.seeks_batch)
+    return [each if isinstance(each, Question) else Question(each, sought) for each in found]

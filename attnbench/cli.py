@@ -12,7 +12,7 @@ from attnbench.commands.catalogue import list_, show
 from attnbench.commands.doctor import doctor
 from attnbench.commands.fit import fit
 from attnbench.commands.records import check, export
-from attnbench.commands.run import run
+from attnbench.commands.run import RunCommand, run
 from attnbench.commands.terminal import CANNOT_JUDGE, INTERRUPTED, USAGE
 from attnbench.core.errors import AttnbenchError, CannotJudgeError
 from attnbench.core.plugins import PluginWarning
@@ -28,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command()(run)
+app.command(cls=RunCommand)(run)
 app.command(name="list")(list_)
 app.command()(show)
 app.command()(audit)

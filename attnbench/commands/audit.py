@@ -106,8 +106,8 @@ def _audits(
     """The verdict on each Case, and the first record of each: what they share stands above the table."""
     from rich.console import Console
 
+    from attnbench.engine.asking import on_device
     from attnbench.engine.ladder import SIDES, rooted
-    from attnbench.engine.session import on_device
     from attnbench.report.audit import audit as judged
     from attnbench.report.facts import varying_facts
 

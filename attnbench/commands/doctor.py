@@ -111,7 +111,7 @@ def _examined(
 def _resolved(cases: "Sequence[Case]", channel: "Channel", options: "Options", timeout: float) -> "Case":
     """The case of the A/A run, on a device that is there, and built once without data."""
     from attnbench.core.record import Record
-    from attnbench.engine.session import on_device, resolved
+    from attnbench.engine.asking import on_device, resolved
 
     (answer,) = resolved(on_device(cases, channel, options)[:1], channel, timeout)
     assert not isinstance(answer, Record)  # where the only case cannot be built UsageError is raised

@@ -117,8 +117,8 @@ def _ready(
     questions: "Sequence[tuple[Case, Asked, bool]]", limit: int | None, channel: "Channel", timeout: float
 ) -> "tuple[list[tuple[Case, Asked]], int]":
     """The Cases resolved, at sizes that are accepted; and the limit, which is what is free if none was given."""
+    from attnbench.engine.asking import on_device
     from attnbench.engine.fit import PREDICTION, free_memory, in_tokens, starting_case
-    from attnbench.engine.session import on_device
 
     cases = on_device([case for case, _, _ in questions], channel, PREDICTION)
     ready = [

@@ -44,6 +44,18 @@ SubtractIdle = Annotated[bool, Option("--subtract-idle", help="Energy beyond tha
 Timeout = Annotated[float, Option(help="Seconds of silence, beyond --max-time, after which a case is given up.")]
 Threads = Annotated[int | None, Option(help="CPU threads.  [default: torch's own]")]
 Isolate = Annotated[bool, Option("--isolate/--no-isolate", help="Measure in a worker process.")]
+Isolation = Annotated[
+    str,
+    Option("--isolate", metavar="worker|case|none", help="A worker process for all cases, a fresh one for each, none."),
+]
+NoIsolate = Annotated[bool, Option("--no-isolate", help="Measure in this process, for debuggers: --isolate none.")]
+MemLimit = Annotated[str | None, Option(help="No case may take more: 8GiB, 512MiB.  [default: what is free]")]
+Resume = Annotated[bool, Option("--resume", help="Leave out what --out FILE.jsonl holds of this environment already.")]
+DryRun = Annotated[bool, Option("--dry-run", help="List the cases, the memory and time they would take; measure none.")]
+Suite = Annotated[str | None, Option(help="Named grids of cases: FILE.toml, or one of `attnbench suite list`.")]
+Executor = Annotated[str, Option(help="local, or ray for a cluster.")]
+Devices = Annotated[Many, Option(help="A worker on each, cases shared out: cuda:0,cuda:1 or cuda:0-7.")]
+Address = Annotated[str | None, Option(help="Of the Ray cluster.  [default: the one of this machine]")]
 Baseline = Annotated[str | None, Option(help="Compare with this one.  [default: first quadratic module]")]
 Seed = Annotated[int, Option(help="Of weights and inputs.")]
 Out = Annotated[

@@ -1,31 +1,43 @@
 """`attnbench run`: measure, keep each record as it comes, print a table."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
+from typer.core import TyperCommand
 
 from attnbench.commands import options as opt
-from attnbench.commands.terminal import INTERRUPTED, new_console
+from attnbench.commands.planned import planned, wanted
+from attnbench.commands.terminal import INTERRUPTED, interruptible, new_console
 from attnbench.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from attnbench.core.case import Case
     from attnbench.core.record import Record
     from attnbench.core.store import Store
-    from attnbench.engine.channels import Channel
-    from attnbench.engine.session import Tell
-    from attnbench.metrics.metric import Options
+    from attnbench.engine.executors.executor import Wanted
+    from attnbench.engine.question import Question
     from attnbench.report.screen import Screen
 
-__all__ = ["run"]
+__all__ = ["RunCommand", "run"]
+
+
+class RunCommand(TyperCommand):
+    """`--isolate` may stand alone, as in `--isolate/--no-isolate`, and then means a worker."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        whole = [
+            "--isolate=worker" if word == "--isolate" and follower.startswith("-") else word
+            for word, follower in zip(args, [*args[1:], "-"], strict=True)
+        ]
+        return super().parse_args(ctx, whole)
 
 
 def run(
+    context: typer.Context,
     module: opt.Module = None,
     network: opt.Network = None,
     attn: opt.Attn = None,
@@ -44,6 +56,7 @@ def run(
     backend: opt.Backend = None,
     layout: opt.Layout = "auto",
     set_: opt.Set = None,
+    suite: opt.Suite = None,
     metrics: opt.Metrics = None,
     precision_target: opt.PrecisionTarget = "1%",
     max_time: opt.MaxTime = 2.0,
@@ -52,41 +65,61 @@ def run(
     subtract_idle: opt.SubtractIdle = False,
     timeout: opt.Timeout = 600.0,
     threads: opt.Threads = None,
-    isolate: opt.Isolate = True,
+    mem_limit: opt.MemLimit = None,
+    isolate: opt.Isolation = "worker",
+    no_isolate: opt.NoIsolate = False,
+    executor: opt.Executor = "local",
+    devices: opt.Devices = None,
+    address: opt.Address = None,
     baseline: opt.Baseline = None,
     seed: opt.Seed = 0,
     out: opt.Out = None,
+    resume: opt.Resume = False,
+    dry_run: opt.DryRun = False,
     format_: opt.Format = "table",
     quiet: opt.Quiet = False,
 ) -> int:
     """Measure modules and networks. Each record is kept as it comes; a table is printed at the end."""
-    from attnbench.engine.channels import InlineChannel, WorkerChannel
-    from attnbench.engine.processes import check
-    from attnbench.engine.sweep import Sweep
-
-    sweep = Sweep(
-        modules=opt.listed(module), networks=opt.listed(network), attn=opt.listed(attn),
-        swap=opt.listed(swap), at=opt.listed(at), res=opt.listed(res),
-        img_size=opt.listed(img_size), seq_len=opt.listed(seq_len), batch_size=opt.listed(batch_size) or ["1"],
-        dim=opt.listed(dim), heads=opt.listed(heads), dtype=opt.listed(dtype) or ["fp32"],
-        mode=opt.listed(mode) or ["fwd"], engine=opt.listed(engine) or ["eager"], backend=opt.listed(backend),
-        layout=layout, device=device, settings=set_ or [], seed=seed,
-    )  # fmt: skip
-    cases = sweep.at_first_batch().cases()
-    options = opt.measuring(opt.listed(metrics), precision_target, max_time, timeout, threads)
-    options = replace(options, processes=processes, keep_samples=keep_samples, subtract_idle=subtract_idle)
-    check(options, isolate=isolate)
+    typed = _typed(context)
+    lanes = wanted(executor, listed_devices := opt.listed(devices), device, address, isolate, no_isolate, quiet)
+    questions = planned(typed, listed_devices, isolation=lanes.isolation)
     _known_format(format_)
-    _known_baseline(baseline, cases)
+    _known_baseline(baseline, questions)
     records_to, exports = _outputs(out or [])
-    channel = WorkerChannel(quiet=quiet) if isolate else InlineChannel()
+    _resumable(records_to, resume=resume)
+    sitting = Sitting(questions, executor, lanes, records_to, timeout, resume=resume, quiet=quiet)
+    if dry_run:
+        return _dry(sitting)
     try:
-        store, records, finished = _measure(cases, sweep.seeks_batch, channel, options, records_to, timeout, quiet)
+        _measure(sitting)
     finally:
-        channel.close()
-    _write(records, exports, baseline)
-    _print(records, format_, baseline)
-    return _farewell(records, [store.path] if store else [], exports, finished)
+        _write(sitting.records, exports, baseline)
+        _print(sitting.records, format_, baseline)
+    return _farewell(sitting, exports)
+
+
+@dataclass(slots=True)
+class Sitting:
+    """What a run is to do, and what came of it so far."""
+
+    questions: "Sequence[Question]"
+    executor: str
+    wanted: "Wanted"
+    records_to: Path | None
+    timeout: float
+    resume: bool
+    quiet: bool
+    records: "list[Record]" = field(default_factory=list)
+    kept: int = 0
+    store: "Store | None" = None
+    finished: bool = False
+
+
+def _typed(context: typer.Context) -> dict[str, Any]:
+    """All options, and under `given` the names of those that stood on the command line."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    return {**context.params, "given": given}
 
 
 def _known_format(name: str) -> None:
@@ -96,10 +129,10 @@ def _known_format(name: str) -> None:
         EXPORTERS[name]
 
 
-def _known_baseline(name: str | None, cases: "Sequence[Case]") -> None:
+def _known_baseline(name: str | None, questions: "Sequence[Question]") -> None:
     from attnbench.core.registry import did_you_mean
 
-    names = dict.fromkeys(case.name for case in cases)
+    names = dict.fromkeys(question.case.name for question in questions)
     if name is not None and name not in names:
         raise UsageError(f"--baseline {name!r} is not among what is measured: {', '.join(names)}."
                          f"{did_you_mean(name, names)}")  # fmt: skip
@@ -118,6 +151,11 @@ def _outputs(paths: Sequence[Path]) -> tuple[Path | None, list[Path]]:
     return stores[0] if stores else None, exports
 
 
+def _resumable(records_to: Path | None, *, resume: bool) -> None:
+    if resume and records_to is None:
+        raise UsageError("--resume goes on with a file of records: name it with --out FILE.jsonl.")
+
+
 def _fresh(folder: Path) -> Path:
     """A name in the folder that no earlier run has taken."""
     stem = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
@@ -125,42 +163,44 @@ def _fresh(folder: Path) -> Path:
     return next(path for path in names if not path.exists())
 
 
-def _measure(
-    cases: "Sequence[Case]",
-    seeks_batch: bool,
-    channel: "Channel",
-    options: "Options",
-    records_to: Path | None,
-    timeout: float,
-    quiet: bool,
-) -> "tuple[Store | None, list[Record], bool]":
-    """Where the records are, the records, and whether all are there: Ctrl-C drops only the case under way."""
+def _measure(sitting: Sitting) -> None:
+    """Take one record after the other; Ctrl-C drops only the cases under way."""
     from attnbench.core.store import Store
-    from attnbench.engine.batch import at_best_batch
-    from attnbench.engine.session import on_device, replicated, resolved
-    from attnbench.engine.session import run as measured
+    from attnbench.engine.executors.executor import EXECUTORS
+    from attnbench.engine.session import prepared
     from attnbench.report.screen import watched
 
-    store = None
-    records: list[Record] = []
-    try:
-        with watched(new_console(), len(cases), quiet=quiet) as screen:
-            ready = resolved(on_device(cases, channel, options), channel, timeout)
-            store = Store(records_to or _fresh(Path("results")))
-            for name, case in zip([case.name for case in cases], ready, strict=True):
-                screen.starting(name)
-                measure = partial(at_best_batch if seeks_batch else replicated, tell=_steps_of(name, screen))
-                for record in measured([case], channel, options, store, timeout, measure):
-                    records.append(record)
-                    screen.add(record)
-    except KeyboardInterrupt:
-        return store, records, False
-    return store, records, True
+    with ExitStack() as stack:
+        stack.enter_context(interruptible())
+        try:
+            screen = stack.enter_context(watched(new_console(), len(sitting.questions), quiet=sitting.quiet))
+            lanes = stack.enter_context(EXECUTORS[sitting.executor](sitting.wanted))
+            crew = stack.enter_context(_crew(lanes, sitting, screen))
+            session = prepared(sitting.questions, crew, sitting.records_to if sitting.resume else None)
+            sitting.store = Store(sitting.records_to or _fresh(Path("results")))
+            sitting.records += session.kept
+            sitting.kept = len(session.kept)
+            screen.skipped(sitting.kept)
+            for record in session.records(crew, sitting.store):
+                sitting.records.append(record)
+                screen.add(record)
+            sitting.finished = True
+        except KeyboardInterrupt:
+            pass
 
 
-def _steps_of(name: str, screen: "Screen") -> "Tell":
-    """Say which step of which case is on: `self_attn, process 2 of 5`."""
-    return lambda what: screen.starting(f"{name}, {what}")
+def _crew(lanes: Sequence[Any], sitting: Sitting, screen: "Screen") -> Any:
+    from contextlib import closing
+
+    from attnbench.engine.crew import Crew
+
+    several = len(lanes) > 1
+    return closing(Crew(lanes, sitting.timeout, lambda lane, what: screen.starting(what, lane if several else ""),
+                        each_fresh=sitting.wanted.isolation == "case"))  # fmt: skip
+
+
+def _dry(sitting: Sitting) -> int:
+    raise UsageError("--dry-run is not there yet.")
 
 
 def _print(records: "Sequence[Record]", format_: str, baseline: str | None) -> None:
@@ -183,12 +223,15 @@ def _write(records: "Sequence[Record]", exports: Sequence[Path], baseline: str |
         export(records, path, baseline)
 
 
-def _farewell(records: "Sequence[Record]", stores: Sequence[Path], exports: Sequence[Path], finished: bool) -> int:
+def _farewell(sitting: Sitting, exports: Sequence[Path]) -> int:
     """Say where the records are; the exit code."""
-    if records:
+    count = len(sitting.records)
+    if count:
+        stores = [sitting.store.path] if sitting.store else []
         where = ", ".join(map(str, [*stores, *exports]))
-        typer.echo(f"{len(records)} record{'s' if len(records) > 1 else ''} in {where}", err=True)
-    if finished:
+        before = f", {sitting.kept} of them from before" if sitting.kept else ""
+        typer.echo(f"{count} record{'s' if count > 1 else ''} in {where}{before}", err=True)
+    if sitting.finished:
         return 0
     typer.echo("attnbench: interrupted; what was measured is kept.", err=True)
     return INTERRUPTED

@@ -1,7 +1,10 @@
 """What commands share of a terminal: the console they draw on, and the files of records they read."""
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
@@ -10,7 +13,7 @@ if TYPE_CHECKING:
 
     from attnbench.core.record import Record
 
-__all__ = ["CANNOT_JUDGE", "INTERRUPTED", "USAGE", "loaded", "new_console"]
+__all__ = ["CANNOT_JUDGE", "INTERRUPTED", "USAGE", "interruptible", "loaded", "new_console"]
 
 # Exit codes; 0 is done, and 1 a regression or a false claim.
 USAGE, CANNOT_JUDGE, INTERRUPTED = 2, 3, 130
@@ -30,3 +33,17 @@ def loaded(path: Path) -> "tuple[Record, ...]":
     for sentence in loaded.set_aside:
         typer.echo(f"{path}: {sentence}", err=True)
     return loaded.records
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """A polite request to end (SIGTERM, as schedulers send it before they kill) is heard like Ctrl-C."""
+
+    def interrupted(number: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -26,6 +26,9 @@ from attnbench.targets.resolve import resolve
 
 __all__ = ["answer"]
 
+# As many as torch took by itself: what nobody asked for is as it was, whatever an earlier request set.
+_THREADS = torch.get_num_threads()
+
 
 def answer(request: Event) -> Iterator[Event]:
     """The events that answer one request; nothing is raised but what ends the process anyway."""
@@ -59,9 +62,8 @@ def _hello(request: Event) -> Iterator[Event]:
         _require_cuda(device)
     if "tf32" in dtypes and not device.startswith("cuda"):
         raise UsageError("tf32 is a mode of CUDA's tensor cores: it needs --device cuda.")
-    if request["threads"] is not None:
-        torch.set_num_threads(request["threads"])
-    yield {"event": "device", "device": device}
+    torch.set_num_threads(request["threads"] or _THREADS)
+    yield {"event": "device", "device": device, "env": environment(device)}
 
 
 def _needs_the_device(metrics: tuple[str, ...]) -> bool:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from attnbench.core.case import Case
 from attnbench.core.record import Note, Record
 from attnbench.core.units import significant
+from attnbench.engine.asking import Tell, measured, replicated
 from attnbench.engine.channels import Channel
-from attnbench.engine.session import Tell, measured, replicated
 from attnbench.metrics.metric import Options
 
 __all__ = ["Trial", "at_best_batch", "best", "trials"]

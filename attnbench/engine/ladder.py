@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from attnbench.core.case import Case
 from attnbench.core.errors import UsageError
 from attnbench.core.record import Record
+from attnbench.engine.asking import measured, resolved
 from attnbench.engine.channels import Channel
-from attnbench.engine.session import resolved, run
+from attnbench.engine.processes import as_kept
 from attnbench.metrics.metric import Options
 
 __all__ = ["LATTICE", "SIDES", "SMALL", "TIMED", "TIMED_LARGER", "at_side", "climbed", "rooted", "side_of"]
@@ -72,4 +73,5 @@ def climbed(
         ready = resolved([at_side(case, side) for side in sides], channel, timeout)
     except UsageError:  # it refuses them all
         return []
-    return list(run(ready, channel, options, None, timeout))
+    records = (each if isinstance(each, Record) else measured(each, channel, options, timeout) for each in ready)
+    return [as_kept(record, options) for record in records]

@@ -1,169 +1,100 @@
-"""A session: resolves Cases, has them measured one after the other, and keeps every record the moment it is there."""
+"""A session: leaves out what is stored already, has the rest measured, and keeps every record the moment it is there."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+from attnbench import __version__
 from attnbench.core.case import Case
-from attnbench.core.errors import UsageError
-from attnbench.core.record import Note, Reading, Record
-from attnbench.core.store import Store
-from attnbench.engine.channels import Channel, Event, WorkerDied
-from attnbench.engine.processes import as_kept, latency_only, merged, sampled, without_others
-from attnbench.metrics.metric import Options
+from attnbench.core.record import Record
+from attnbench.core.store import Store, load
+from attnbench.engine.crew import Crew
+from attnbench.engine.question import Question
+from attnbench.targets.names import split
 
-__all__ = ["Measure", "Tell", "measured", "on_device", "replicated", "resolved", "run"]
+__all__ = ["Session", "asked", "files_of", "prepared"]
 
-# How a resolved Case becomes a record, within the silence that is borne.
-Measure = Callable[[Case, Channel, Options, float | None], Record]
-# Hears in a few words what is being done.
-Tell = Callable[[str], None]
-
-_STATE = "env."
+# What does not change the figures, but only whether they are taken, or that nobody can ask for.
+_NO_QUESTION = ("mem_limit", "scratch")
 
 
-def on_device(cases: Sequence[Case], channel: Channel, options: Options) -> list[Case]:
-    """The Cases with `--device auto` decided, once the device is known to be there.
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What is left to measure, and the records of what is not; in the order of the Questions."""
 
-    Raises:
-        UsageError: it is not.
-    """
-    devices = {case.device for case in cases}
-    found = {}
-    for device in sorted(devices):
-        dtypes = sorted({case.dtype for case in cases if case.device == device})
-        request = {"do": "hello", "device": device, "dtypes": dtypes, "threads": options.threads,
-                   "metrics": list(options.metrics)}  # fmt: skip
-        found[device] = _greeted(channel, request)
-    return [case.with_(device=found[case.device]) for case in cases]
+    kept: tuple[Record, ...]
+    left: tuple[Question, ...]
 
-
-def _greeted(channel: Channel, request: Event) -> str:
-    try:
-        named = _by_name(channel.ask(request))
-    except WorkerDied as death:
-        raise UsageError(f"torch cannot be loaded: {death}. Try: python -c 'import torch'.") from death
-    if "device" not in named:
-        raise UsageError(f"the device cannot be used: {named['done']['reason']}.")
-    return str(named["device"]["device"])
+    def records(self, crew: Crew, store: Store | None) -> Iterator[Record]:
+        """The records of what is left, as they come; each is in the store before it is yielded."""
+        for question, answer in crew.answers(self.left):
+            record = replace(answer, asked=asked(question))
+            if store is not None:
+                store.append(record)
+            yield record
 
 
-def resolved(cases: Sequence[Case], channel: Channel, timeout: float | None = None) -> list[Case | Record]:
-    """Each Case with its layout and heads said, or the record that says why it cannot be built.
+def prepared(questions: Sequence[Question], crew: Crew, resume: Path | None = None) -> Session:
+    """The Session of these Questions; what stands in the file `resume`, measured in the same environment, is kept.
 
     Raises:
-        UsageError: a target is not there, or none of its Cases can be built: then the question itself is wrong.
+        UsageError: a target or a device is not there.
     """
-    answers = [_resolve(case, channel, timeout) for case in cases]
-    for name in dict.fromkeys(case.name for case in cases):
-        mine = [answer for case, answer in zip(cases, answers, strict=True) if case.name == name]
-        refusals = [answer for answer in mine if isinstance(answer, Record)]
-        if len(refusals) == len(mine):
-            raise UsageError(f"{refusals[0].reason}.")
-    return answers
+    decided, prints = crew.settled(questions)
+    stored = _stored(resume)
+    kept, left = [], []
+    for question, fingerprints in zip(decided, prints, strict=True):
+        found = _among(stored, question, fingerprints) if stored else None
+        if found is None:
+            left.append(question)
+        else:
+            kept.append(found)
+    names = {record.case.name for record in kept}
+    crew.check([question for question in left if question.case.name not in names])
+    return Session(tuple(kept), tuple(left))
 
 
-def _resolve(case: Case, channel: Channel, timeout: float | None) -> Case | Record:
+def asked(question: Question) -> dict[str, Any]:
+    """What a record answers: the Case's key before anything was found by trying, how it was to be measured, and what
+    stood in the user's files (as a digest: a file that was edited since is another question).
+    """
+    how = {name: value for name, value in asdict(question.options).items() if name not in _NO_QUESTION}
+    return {"key": question.case.key, **how, "metrics": sorted(question.options.metrics),
+            "files": {path: _digest(path) for path in files_of([question.case])}, "attnbench": __version__}  # fmt: skip
+
+
+def files_of(cases: Sequence[Case]) -> tuple[str, ...]:
+    """The user's files that the Cases are about, as they were typed."""
+    names = dict.fromkeys(name for case in cases for name in (case.target, case.insert, case.swap) if name)
+    parts = [split(name) for name in names]
+    return tuple(dict.fromkeys(place for source, place, _ in parts if source == "file"))
+
+
+@cache
+def _digest(path: str) -> str | None:
     try:
-        events = _by_name(channel.ask({"do": "resolve", "case": case.to_dict()}, timeout))
-    except WorkerDied as death:
-        return _record(case, death.status, f"{case.name}: {death}", [], {})
-    if "case" in events:
-        return Case.from_dict(events["case"]["case"])
-    return _record(case, events["done"]["status"], events["done"]["reason"], [], events["env"]["env"])
+        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()[:16]
+    except OSError:  # whoever builds it will say so
+        return None
 
 
-def _by_name(events: Iterable[Event]) -> dict[str, Event]:
-    """The events of a short answer by their names. UsageError is raised here."""
-    named = {event["event"]: event for event in events}
-    if "usage" in named:
-        raise UsageError(named["usage"]["text"])
-    return named
+def _identity(what: Any, fingerprint: object) -> str:
+    return json.dumps([what, fingerprint], sort_keys=True, separators=(",", ":"))
 
 
-def _unseen(what: str) -> None:
-    """Nobody watches."""
+def _stored(path: Path | None) -> dict[str, Record]:
+    """The records of a file by what they answer; the latest, where there are several."""
+    if path is None or not path.exists():
+        return {}
+    records = load(path).records
+    return {_identity(record.asked, record.env.get("fingerprint")): record for record in records if record.asked}
 
 
-def replicated(
-    case: Case, channel: Channel, options: Options, timeout: float | None = None, tell: Tell = _unseen
-) -> Record:
-    """The record of one resolved Case over as many fresh processes as `options` ask for; `tell` hears which is on.
-
-    The first measures everything, and one that it could not finish is the record; the others add their latencies.
-    The processes of a case follow each other. To take turns with those of other cases would even out a slow drift of
-    the machine between them; but a record is stored once it is complete, and Ctrl-C would lose them all.
-    """
-    if options.processes == 1:
-        return measured(case, channel, options, timeout)
-    asked = [options] + [latency_only(options)] * (options.processes - 1)
-    records: list[Record] = []
-    for number, each in enumerate(asked, 1):
-        tell(f"process {number} of {options.processes}")
-        channel.fresh()
-        records.append(measured(case, channel, each, timeout))
-        if not sampled(records[0]):
-            return without_others(records[0])
-    return merged(records[0], records[1:], options.precision_target)
-
-
-def run(
-    cases: Iterable[Case | Record],
-    channel: Channel,
-    options: Options,
-    store: Store | None,
-    timeout: float | None,
-    measure: Measure = replicated,
-) -> Iterator[Record]:
-    """Records in the order of the Cases, taken as `measure` does; each is in the store before it is yielded."""
-    for case in cases:
-        record = case if isinstance(case, Record) else measure(case, channel, options, timeout)
-        record = as_kept(record, options)
-        if store is not None:
-            store.append(record)
-        yield record
-
-
-def measured(case: Case, channel: Channel, options: Options, timeout: float | None = None) -> Record:
-    """What one process gives of a resolved Case, raw samples and all.
-
-    A fault of the module is the record's status, and what was read before is kept.
-    """
-    findings: list[Reading | Note] = []
-    env: dict[str, Any] = {}
-    # While it samples, a case is silent because it was told to be.
-    patience = None if timeout is None else timeout + 2 * options.max_time
-    try:
-        for event in channel.ask({"do": "measure", "case": case.to_dict(), "options": asdict(options)}, patience):
-            content = {name: value for name, value in event.items() if name != "event"}
-            match event["event"]:
-                case "env":
-                    env = event["env"]
-                case "note":
-                    findings.append(Note(**content))
-                case "reading":
-                    findings.append(Reading(**content))
-                case "usage":
-                    raise UsageError(event["text"])
-                case "done":
-                    return _record(case, event["status"], event["reason"], findings, env)
-    except WorkerDied as death:
-        return _record(case, death.status, str(death), findings, env)
-    raise AssertionError("an answer ends with done or usage")
-
-
-def _record(case: Case, status: str, reason: str, findings: Sequence[Reading | Note], env: dict[str, Any]) -> Record:
-    readings = [finding for finding in findings if isinstance(finding, Reading)]
-    # Of the machine's state, and of the kernels, one knows only after measuring; they have places of their own.
-    state = {each.name.removeprefix(_STATE): each.value for each in readings if each.name.startswith(_STATE)}
-    kernels = next((tuple(each.value) for each in readings if each.name == "kernels"), None)
-    return Record(
-        case=case,
-        status=status,
-        reason=reason,
-        readings=tuple(each for each in readings if not each.name.startswith(_STATE) and each.name != "kernels"),
-        notes=tuple(finding for finding in findings if isinstance(finding, Note)),
-        env=env | state,
-        kernels=kernels,
-        repro=case.command(),
-    )
+def _among(stored: dict[str, Record], question: Question, fingerprints: frozenset[str]) -> Record | None:
+    what = json.loads(json.dumps(asked(question)))
+    found = (stored.get(_identity(what, fingerprint)) for fingerprint in sorted(fingerprints))
+    return next((record for record in found if record is not None), None)

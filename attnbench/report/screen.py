@@ -25,9 +25,13 @@ class Screen:
         self._task = self._progress.add_task("loading torch", total=total)
         self.live = Live(self._progress, console=console, transient=True, vertical_overflow="ellipsis")
 
-    def starting(self, name: str) -> None:
-        """Say which case is being measured."""
+    def starting(self, name: str, lane: str = "") -> None:
+        """Say which case is being measured, and where."""
         self._progress.update(self._task, description=name.replace("[", "\\["))
+
+    def skipped(self, count: int) -> None:
+        """So many are there already."""
+        self._progress.advance(self._task, count)
 
     def add(self, record: Record) -> None:
         """Show one more record."""

@@ -9,9 +9,9 @@ from canned_channels import Answer, Canned
 from attnbench.core.case import Case
 from attnbench.core.errors import UsageError
 from attnbench.core.record import Note, Reading, Record
+from attnbench.engine.asking import measured
 from attnbench.engine.batch import Trial, at_best_batch, best, trials
 from attnbench.engine.channels import Event, InlineChannel, WorkerDied
-from attnbench.engine.session import measured
 from attnbench.engine.sweep import Sweep
 from attnbench.metrics.metric import Options, known
 

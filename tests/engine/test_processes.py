@@ -12,9 +12,9 @@ from attnbench.core.record import Note, Reading, Record
 from attnbench.core.stats import Estimate, median_estimate
 from attnbench.core.store import Store, load
 from attnbench.engine import processes
+from attnbench.engine.asking import replicated, run
 from attnbench.engine.channels import InlineChannel, WorkerChannel, WorkerDied
 from attnbench.engine.processes import as_kept, check, merged
-from attnbench.engine.session import replicated, run
 from attnbench.metrics.metric import Options
 
 CASE = Case("se", height=4, width=4, tokens=16, dim=8, layout="bchw")

@@ -5,14 +5,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from canned_lanes import Machine, lane
 
 from attnbench.core.case import Case
 from attnbench.core.errors import UsageError
-from attnbench.core.record import SECTIONS, Record
+from attnbench.core.record import SECTIONS, Note, Record
 from attnbench.core.spec import Spec
 from attnbench.core.store import Store, load
+from attnbench.engine.asking import measured, on_device, resolved
 from attnbench.engine.channels import InlineChannel, WorkerChannel, WorkerDied
-from attnbench.engine.session import measured, on_device, resolved, run
+from attnbench.engine.crew import Crew
+from attnbench.engine.question import Question
+from attnbench.engine.session import prepared
 from attnbench.metrics.metric import Options
 from attnbench.targets.catalogue import catalogue
 
@@ -176,37 +180,26 @@ def test_a_batch_norm_that_sees_one_value_is_a_row(mode: str, batch: int, status
     assert "counted_live" not in {note.kind for note in record.notes}
 
 
-class Canned:
-    """Answers measurements with prepared endings."""
-
-    def __init__(self, endings: list[object]) -> None:
-        self.endings = iter(endings)
-
-    def ask(self, request: dict, timeout: float | None = None) -> Iterator[dict]:
-        yield {"event": "env", "env": {"fingerprint": "f"}}
-        ending = next(self.endings)
-        if isinstance(ending, BaseException):
-            raise ending
-        yield {"event": "done", "status": ending, "reason": ""}
-
-    def close(self) -> None:
-        return
-
-
 def test_records_are_on_the_disk_before_they_are_seen(tmp_path: Path) -> None:
-    path = tmp_path / "records.jsonl"
-    cases = [GOOD.with_(seed=seed) for seed in range(3)]
+    path, endings = tmp_path / "records.jsonl", iter([[], WorkerDied("crashed", "it died"), []])
+    asked = [Question(GOOD.with_(seed=seed), QUICK) for seed in range(3)]
+    crew = Crew([lane(Machine(lambda case: next(endings)))])
     seen = []
-    for record in run(cases, Canned(["ok", WorkerDied("crashed", "it died"), "ok"]), QUICK, Store(path), None):
+    for record in prepared(asked, crew).records(crew, Store(path)):
         assert load(path).records[-1] == record
         seen.append(record.status)
     assert seen == ["ok", "crashed", "ok"]
 
 
 def test_ctrl_c_keeps_what_is_there(tmp_path: Path) -> None:
-    path = tmp_path / "records.jsonl"
+    def interrupted(case: Case) -> list[Note]:
+        if case.seed:
+            raise KeyboardInterrupt
+        return []
+
+    path, crew = tmp_path / "records.jsonl", Crew([lane(Machine(interrupted))])
     with pytest.raises(KeyboardInterrupt):
-        list(run([GOOD, GOOD.with_(seed=1)], Canned(["ok", KeyboardInterrupt()]), QUICK, Store(path), None))
+        list(prepared([Question(GOOD.with_(seed=n), QUICK) for n in (0, 1)], crew).records(crew, Store(path)))
     assert [record.status for record in load(path).records] == ["ok"]
 
 

@@ -1,0 +1,269 @@
+"""A crew: lanes that share out Questions, one at a time to each; every Question gets one Record, whatever happens."""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from attnbench.core.case import Case
+from attnbench.core.errors import CannotJudgeError, UsageError
+from attnbench.core.record import Note, Record
+from attnbench.engine.executors.executor import Lane, LaneLost
+from attnbench.engine.post import Greeting, Post
+from attnbench.engine.question import Question
+
+__all__ = ["Crew", "TellLane"]
+
+# Hears the name of a lane, and what it does.
+TellLane = Callable[[str, str], None]
+# So many machines may be lost under a Case before it is taken to be the reason.
+_MOST_LOST = 2
+
+
+def _unseen(lane: str, what: str) -> None:
+    """Nobody watches."""
+
+
+@dataclass(slots=True)
+class _Running:
+    host: str
+    most: int = 0
+
+
+class _Neighbours:
+    """How many other Cases are measured on the same host, at most, while one is."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: list[_Running] = []
+
+    def begin(self, host: str) -> _Running:
+        with self._lock:
+            mine = _Running(host)
+            self._running.append(mine)
+            here = [each for each in self._running if each.host == host]
+            for each in here:
+                each.most = max(each.most, len(here) - 1)
+            return mine
+
+    def end(self, mine: _Running) -> int:
+        with self._lock:
+            self._running = [each for each in self._running if each is not mine]
+            return mine.most
+
+
+class Crew:
+    """Lanes that are open; `close` it in the end. `timeout` is the silence in seconds that is borne of any of them."""
+
+    def __init__(
+        self,
+        lanes: Sequence[Lane],
+        timeout: float | None = None,
+        tell: TellLane = _unseen,
+        *,
+        each_fresh: bool = False,
+    ) -> None:
+        self._posts = [Post(lane, timeout, each_fresh=each_fresh) for lane in lanes]
+        self._tell = tell
+        self._known: dict[Case, Case | Record] = {}
+        self._neighbours = _Neighbours()
+
+    def settled(self, questions: Sequence[Question]) -> tuple[list[Question], list[frozenset[str]]]:
+        """The Questions with `--device auto` decided, and the fingerprints of the environments each may be answered in.
+
+        Raises:
+            UsageError: a device is not there, or has not those dtypes.
+            CannotJudgeError: no lane can be opened.
+        """
+        self._open()
+        first, *others = self._posts
+        greetings = first.greet(questions)
+        decided = [replace(each, case=_on(each, first.lane, greetings)) for each in questions]
+        prints = {pair: {env.get("fingerprint", "")} for pair, (_, env) in greetings.items()}
+        for post in others:
+            for pair, (_, env) in post.greet(questions).items():
+                prints.setdefault(pair, set()).add(env.get("fingerprint", ""))
+        return decided, [
+            frozenset(prints[first.lane.device or each.case.device, each.options.threads]) for each in questions
+        ]
+
+    def _open(self) -> None:
+        """Start all of them, so that they load torch at the same time."""
+        lost: list[str] = []
+        for post in list(self._posts):
+            try:
+                post.open()
+            except LaneLost as loss:
+                lost.append(str(loss))
+                self._posts.remove(post)
+        if not self._posts:
+            raise CannotJudgeError(f"nothing can be measured: {'; '.join(dict.fromkeys(lost)) or 'there is no lane'}.")
+
+    def check(self, questions: Sequence[Question]) -> None:
+        """See that each target is there and can be built in at least one of its Cases.
+
+        Raises:
+            UsageError: it is not, or cannot: then the question itself is wrong.
+        """
+        by_name: dict[str, list[Case]] = {}
+        for each in questions:
+            by_name.setdefault(each.case.name, []).append(each.case)
+        for cases in by_name.values():
+            self._buildable(cases)
+
+    def _buildable(self, cases: Sequence[Case]) -> None:
+        for case in cases:
+            answer = self._known[case] = self._posts[0].resolve(case)
+            if isinstance(answer, Case):
+                return
+        first = self._known[cases[0]]
+        assert isinstance(first, Record)
+        raise UsageError(f"{first.reason}.")
+
+    def answers(self, questions: Sequence[Question]) -> Iterator[tuple[Question, Record]]:
+        """Each Question with its Record, as they come.
+
+        Raises:
+            CannotJudgeError: all lanes are lost; what was yielded before holds.
+        """
+        if len(self._posts) == 1:
+            yield from self._one_by_one(questions)
+        else:
+            yield from self._side_by_side(questions)
+
+    def _one_by_one(self, questions: Sequence[Question]) -> Iterator[tuple[Question, Record]]:
+        """In this thread, which debuggers and Ctrl-C know."""
+        (post,) = self._posts
+        for question in questions:
+            record = None
+            for lost in range(1, _MOST_LOST + 1):
+                try:
+                    record = self._answered(post, question)
+                    break
+                except LaneLost as loss:
+                    post.lost()
+                    record = _fatal(question, loss) if lost == _MOST_LOST else None
+            assert record is not None
+            yield question, record
+
+    def _side_by_side(self, questions: Sequence[Question]) -> Iterator[tuple[Question, Record]]:
+        waiting: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        ended: queue.SimpleQueue[_Ended] = queue.SimpleQueue()
+        for question in questions:
+            waiting.put(_Task(question))
+        for post in self._posts:
+            threading.Thread(target=self._serve, args=(post, waiting, ended), daemon=True).start()
+        try:
+            yield from self._as_they_end(len(questions), ended)
+        except KeyboardInterrupt:
+            yield from _finished(ended)  # they are done: to drop them would be a pity
+            raise
+        finally:
+            _drain(waiting)
+            for _ in self._posts:
+                waiting.put(None)
+
+    def _as_they_end(self, count: int, ended: "queue.SimpleQueue[_Ended]") -> Iterator[tuple[Question, Record]]:
+        losses: list[str] = []
+        while count:
+            what = ended.get()
+            if isinstance(what, LaneLost):
+                losses.append(str(what))
+                if len(losses) == len(self._posts):
+                    raise CannotJudgeError(f"{count} cases are left, and nobody to measure them: {losses[-1]}. What was "
+                                           "measured is kept; --resume goes on.")  # fmt: skip
+            elif isinstance(what, BaseException):
+                raise what
+            else:
+                count -= 1
+                yield what
+
+    def _serve(
+        self, post: Post, waiting: "queue.SimpleQueue[_Task | None]", ended: "queue.SimpleQueue[_Ended]"
+    ) -> None:
+        """One lane's thread: takes a Question at a time, and gives one back that was not its fault to lose."""
+        while (task := waiting.get()) is not None:
+            try:
+                ended.put((task.question, self._answered(post, task.question)))
+            except LaneLost as loss:
+                post.lost()
+                task.lost += 1
+                if task.lost < _MOST_LOST:
+                    waiting.put(task)
+                else:
+                    ended.put((task.question, _fatal(task.question, loss)))
+                if not _reopened(post, ended):
+                    return
+            except BaseException as error:  # a fault of ours: it belongs to whoever reads
+                ended.put(error)
+                return
+
+    def _answered(self, post: Post, question: Question) -> Record:
+        lane, name = post.lane, question.case.name
+        self._tell(lane.name, name)
+        running = self._neighbours.begin(lane.host)
+        try:
+            record = post.record(question, self._known, lambda what: self._tell(lane.name, f"{name}, {what}"))
+        finally:
+            neighbours = self._neighbours.end(running)
+        return record if len(self._posts) == 1 and not lane.facts else _placed(record, lane, neighbours)
+
+    def close(self) -> None:
+        """Let go of all lanes, whatever they are doing."""
+        for post in self._posts:
+            post.close()
+
+
+@dataclass(slots=True)
+class _Task:
+    question: Question
+    lost: int = 0
+
+
+_Ended = tuple[Question, Record] | BaseException
+
+
+def _on(question: Question, lane: Lane, greetings: Mapping[tuple[str, int | None], Greeting]) -> Case:
+    asked = lane.device or question.case.device
+    return question.case.with_(device=greetings[asked, question.options.threads][0])
+
+
+def _reopened(post: Post, ended: "queue.SimpleQueue[_Ended]") -> bool:
+    try:
+        post.open()
+    except LaneLost as loss:
+        ended.put(loss)
+        return False
+    return True
+
+
+def _fatal(question: Question, loss: LaneLost) -> Record:
+    reason = f"{_MOST_LOST} machines were lost while they measured it: {loss}"
+    return Record(question.case, "crashed", reason, repro=question.case.command())
+
+
+def _finished(ended: "queue.SimpleQueue[_Ended]") -> Iterator[tuple[Question, Record]]:
+    while not ended.empty():
+        what = ended.get()
+        if not isinstance(what, BaseException):
+            yield what
+
+
+def _drain(waiting: "queue.SimpleQueue[_Task | None]") -> None:
+    while not waiting.empty():
+        waiting.get()
+
+
+def _placed(record: Record, lane: Lane, neighbours: int) -> Record:
+    """The record with where it was measured, and the doubt that neighbours there cast on it."""
+    host = {"host": lane.host} if lane.host else {}
+    env = {**record.env, **host, **lane.facts, "neighbours": neighbours}
+    return replace(record, env=env, notes=(*record.notes, *_disturbed(record, neighbours)))
+
+
+def _disturbed(record: Record, neighbours: int) -> Iterator[Note]:
+    """On a GPU only what the host does is shared with neighbours, and where that is too slow the device waits for it."""
+    on_host = not record.case.device.startswith("cuda") or record.value("latency.launch_bound")
+    if neighbours and on_host and record.value("latency.median_ms") is not None:
+        yield Note("neighbours", "other cases were measured on the same host at the same time, with which it shared "
+                                 "cores, caches and memory: for its latency alone, measure it alone")  # fmt: skip

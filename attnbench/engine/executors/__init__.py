@@ -1,0 +1,1 @@
+"""Where Cases are measured: one file for each kind of executor."""

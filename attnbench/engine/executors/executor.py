@@ -1,0 +1,73 @@
+"""What an executor is: it opens lanes, in each of which Cases are measured one after the other."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Literal
+
+from attnbench.core.errors import AttnbenchError
+from attnbench.core.registry import Registry
+from attnbench.engine.channels import Channel
+
+__all__ = ["EXECUTORS", "Executor", "Isolation", "Lane", "LaneLost", "Wanted"]
+
+# A worker process for each lane, a fresh one for each case, or none.
+Isolation = Literal["worker", "case", "none"]
+
+
+class LaneLost(AttnbenchError):  # noqa: N818 - it is news, not a mistake
+    """What answered is gone with its machine, through no fault of the Case: another lane has to measure it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A place where Cases are measured one after the other, alone on their device.
+
+    `open` starts what answers, or raises LaneLost where nothing can be started any more; `device` is what Cases are
+    asked for there, and "" leaves them as they are. Lanes of one `host` share its memory and its cores. `facts` go into
+    the `env` of each record.
+    """
+
+    name: str
+    open: Callable[[], Channel]
+    device: str = ""
+    host: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What somebody asked of an executor.
+
+    `devices` are those that lanes are wanted on, none leaves it to the executor; `device` is the one of the Cases
+    (`auto`, `cpu`, `cuda`, `cuda:1`). `files` are those of the user that lanes elsewhere need. `quiet` silences what
+    modules print.
+    """
+
+    devices: tuple[str, ...] = ()
+    device: str = "auto"
+    address: str | None = None
+    isolation: Isolation = "worker"
+    files: tuple[str, ...] = ()
+    quiet: bool = False
+
+
+# Opens what it takes, gives the lanes, and lets go of everything in the end.
+Executor = Callable[[Wanted], AbstractContextManager[Sequence[Lane]]]
+
+EXECUTORS: Registry[Executor] = Registry("executor", group="attnbench.executors")
+
+
+def _of(module: str) -> Executor:
+    """The executor of that file, which alone loads what it needs."""
+
+    def opened(wanted: Wanted) -> AbstractContextManager[Sequence[Lane]]:
+        lanes: Executor = import_module(f"{__package__}.{module}").lanes
+        return lanes(wanted)
+
+    return opened
+
+
+for _name in ("local", "ray"):
+    EXECUTORS.register(_name)(_of(_name))
