@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from attnbench import __version__
+from attnbench.core import control_group
 from attnbench.core.units import KIB
 from attnbench.metrics.nvml import driver, gpu_of
 
@@ -32,10 +33,13 @@ def best_device() -> str:
 
 
 def free_bytes(device: str) -> int | None:
-    """Bytes that can still be taken on the device or the host; None where the system does not tell."""
+    """Bytes that can still be taken on the device or the host; None where the system does not tell.
+
+    On the host it is what is available without swapping, or what a container's limit leaves.
+    """
     if device.startswith("cuda"):
         return int(torch.cuda.mem_get_info(device)[0])
-    limits = [value for value in (_available_host_bytes(), _free_in_cgroup()) if value is not None]
+    limits = [value for value in (_available_host_bytes(), control_group.left()) if value is not None]
     return min(limits, default=None)
 
 
@@ -45,17 +49,6 @@ def _available_host_bytes() -> int | None:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration, ValueError):
-        return None
-
-
-def _free_in_cgroup() -> int | None:
-    """What a container's limit leaves; its file cache can be given back, so it does not count as used."""
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, used = int((group / "memory.max").read_text()), int((group / "memory.current").read_text())
-        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        return max(0, limit - used + int(stat.get("inactive_file", 0)))
-    except (OSError, ValueError):
         return None
 
 
