@@ -5,12 +5,13 @@ import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, cast, get_args
 
-__all__ = ["BACKENDS", "DTYPES", "ENGINES", "INSERTED", "MODES", "SWAPPED", "Case", "Scalar"]
+__all__ = ["BACKENDS", "DTYPES", "ENGINES", "INSERTED", "KINDS", "MODES", "SWAPPED", "Case", "Scalar"]
 
 Scalar = bool | int | float | str | None
 
+KINDS = ("module", "network")
 MODES = ("fwd", "fwd_bwd", "bwd", "train")
 ENGINES = ("eager", "compile", "cudagraph")
 # Kernels of scaled_dot_product_attention; None leaves the choice to torch.
@@ -106,10 +107,21 @@ class Case:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Case":
-        """The Case of a record's `case` object; fields that a newer version added are passed over."""
-        known = {field.name for field in fields(cls)}
-        values = {name: value for name, value in data.items() if name in known}
+        """The Case of a record's `case` object; fields that a newer version added are passed over.
+
+        Raises:
+            ValueError: a field is not of its type.
+            TypeError: there is no target.
+        """
+        values = {name: value for name, value in data.items() if name in _TYPES}
         values["params"] = tuple(sorted(dict(values.get("params") or {}).items()))
+        for name, value in values.items():
+            if type(value) not in _TYPES[name]:
+                raise ValueError(f"a record whose case has {value!r:.60} for {name}")
+        if any(type(name) is not str or type(value) not in _SCALARS for name, value in values["params"]):
+            raise ValueError("a record whose case has params that are not names and scalars")
+        if values.get("kind", "module") not in KINDS:
+            raise ValueError(f"a record whose case is of the kind {values['kind']!r:.60}")
         return cls(**values)
 
     def command(self) -> str:
@@ -146,6 +158,14 @@ class Case:
         if self.heads is not None:
             words += ["--heads", str(self.heads)]
         return words
+
+
+_SCALARS = get_args(Scalar)
+# What each field may be when it is read from a file.
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    field.name: (tuple,) if field.name == "params" else get_args(field.type) or (cast(type, field.type),)
+    for field in fields(Case)
+}
 
 
 def taken_apart(name: str) -> tuple[str, str | None, str | None]:

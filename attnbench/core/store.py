@@ -1,16 +1,19 @@
-"""The append-only file of records: one JSON line each, flushed as it comes, read back with its bad lines named."""
+"""The append-only file of records: one JSON line each, kept as it comes, read back with its bad lines named."""
 
+import codecs
+import gc
 import json
-import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from attnbench.core.errors import UsageError
+from attnbench.core.lines import append_line, check_appendable, rescued
+from attnbench.core.parts import Parts
 from attnbench.core.record import Record
 
-__all__ = ["Loaded", "Store", "dumps", "load"]
+__all__ = ["Loaded", "Store", "StoreError", "dumps", "load", "read", "scan"]
 
 
 def dumps(record: Record) -> str:
@@ -18,8 +21,16 @@ def dumps(record: Record) -> str:
     return json.dumps(record.to_dict(), ensure_ascii=False, separators=(",", ":"))
 
 
+class StoreError(UsageError):
+    """A record could not be appended. It stands in the file `rescued`, or nowhere where that is None."""
+
+    def __init__(self, message: str, record: Record, rescued: Path | None) -> None:
+        super().__init__(message)
+        self.record, self.rescued = record, rescued
+
+
 class Store:
-    """A file that only grows.
+    """A file that only grows. Several processes may append to it at once.
 
     Raises:
         UsageError: the file cannot be opened or written, with the system's reason.
@@ -28,37 +39,42 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            new = not path.exists()
-            with path.open("ab"):
-                pass
-            if new:
-                path.unlink()  # it was only tried: a run that measures nothing leaves no empty file
-        except OSError as error:
-            raise UsageError(f"cannot write to {path}: {error.strerror}. Choose another place with --out.") from error
+            check_appendable(path)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"cannot write to {path}: {_why(error)}. Choose another place with --out.") from error
 
     def append(self, record: Record) -> None:
-        """Write the record as one line, in one write, and see it on the disk before returning."""
+        """Write the record as one line, in one write, and see it on the disk before returning.
+
+        Raises:
+            StoreError: it cannot be written. The file is as it was, and the record is kept elsewhere if that can be.
+        """
+        # A name from a shell may hold bytes that are no UTF-8 (lone surrogates): as \udcXX they are JSON.
+        line = f"{dumps(record)}\n".encode(errors="backslashreplace")
         try:
-            with self.path.open("ab+") as file:
-                # A line that an earlier crash left unfinished must not swallow this one.
-                line = ("\n" if _is_torn(file) else "") + dumps(record) + "\n"
-                file.seek(0, os.SEEK_END)
-                # A name from a shell may hold bytes that are no UTF-8 (lone surrogates): as \udcXX they are JSON.
-                file.write(line.encode(errors="backslashreplace"))
-                file.flush()
-                os.fsync(file.fileno())
+            append_line(self.path, line)
         except OSError as error:
-            raise UsageError(
-                f"cannot write to {self.path}: {error.strerror}. What was measured before is kept there."
-            ) from error
+            raise self._refused(record, line, error) from error
+
+    def _refused(self, record: Record, line: bytes, error: OSError) -> StoreError:
+        before = "what was measured before is kept there, " if self._holds_something() else ""
+        try:
+            place = rescued(line)
+        except OSError as second:
+            last = f"the last record ({record.case.name}) is lost: no other place takes it ({_why(second)})"
+            return StoreError(f"cannot write to {self.path}: {_why(error)}; {before}{last}.", record, None)
+        last = f"the last record is in {place}"
+        return StoreError(f"cannot write to {self.path}: {_why(error)}; {before}{last}.", record, place)
+
+    def _holds_something(self) -> bool:
+        try:
+            return self.path.stat().st_size > 0
+        except OSError:
+            return False
 
 
-def _is_torn(file: BinaryIO) -> bool:
-    if file.seek(0, os.SEEK_END) == 0:
-        return False
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) != b"\n"
+def _why(error: OSError | ValueError) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,25 +91,67 @@ def load(path: Path) -> Loaded:
     Raises:
         UsageError: the file cannot be read, or holds no record at all.
     """
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}.") from error
-    loaded = _parse(lines)
-    if not loaded.records:
-        why = loaded.set_aside[0] if loaded.set_aside else "it is empty"
+    found = read(path)
+    if not found.records:
+        why = found.set_aside[0] if found.set_aside else "it is empty"
         raise UsageError(f"{path} holds no attnbench record: {why}.")
-    return loaded
+    return found
 
 
-def _parse(lines: Iterable[bytes]) -> Loaded:
-    records, set_aside = [], []
-    for number, line in enumerate(lines, start=1):
+def read(path: Path) -> Loaded:
+    """As `load`, but a file may also hold nothing, as one does that a crash left in its first write.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    set_aside: list[str] = []
+    with _nothing_collected():
+        records = tuple(scan(path, set_aside.append))
+    return Loaded(records, tuple(set_aside))
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    # Records hold no circles, and to look for some among half a million readings takes a third of the time.
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def scan(path: Path, set_aside: Callable[[str], object]) -> Iterator[Record]:
+    """The records of a file one by one, so that they need not all be held; `set_aside` hears of each bad line.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    parts = Parts()
+    for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
         try:
             # Line by line: a crash may have torn the last one in the middle of a letter.
-            records.append(Record.from_dict(json.loads(line.decode())))
+            yield Record.from_dict(parts.parsed(line.decode()), parts)
         except (ValueError, RecursionError) as error:
-            set_aside.append(f"line {number} is set aside: {error}")
-    return Loaded(tuple(records), tuple(set_aside))
+            torn = "it was cut short: " if _is_cut_short(error) else ""
+            set_aside(f"line {number} is set aside: {torn}{error}")
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            first = file.readline()
+            yield first.removeprefix(codecs.BOM_UTF8)  # as some editors save a file
+            yield from file
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read {path}: {_why(error)}.") from error
+
+
+def _is_cut_short(error: Exception) -> bool:
+    """Whether the line ends too early, as a crash in the middle of a write leaves it."""
+    if isinstance(error, json.JSONDecodeError):
+        return error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string")
+    return isinstance(error, UnicodeDecodeError) and error.reason == "unexpected end of data"
