@@ -57,18 +57,18 @@ def _isolation(isolate: str, no_isolate: bool) -> "Isolation":
     return "none" if no_isolate else isolate  # type: ignore[return-value]
 
 
-def planned(typed: Mapping[str, Any], devices: Sequence[str], *, isolation: "Isolation") -> "list[Question]":
-    """The Questions, from options or from a suite, every value checked.
+def planned(typed: Mapping[str, Any], who: "Wanted") -> "list[Question]":
+    """The Questions for those who are wanted, from options or from a suite, every value checked.
 
     Raises:
         UsageError: a value is none, or options contradict each other.
     """
     from attnbench.engine.processes import check
 
-    device = devices[0].partition(":")[0] if devices else typed["device"]
+    device = who.devices[0].partition(":")[0] if who.devices else who.device
     questions = _of_suite(typed, device) if typed["suite"] else _of_options(typed, device)
     for options in dict.fromkeys(question.options for question in questions):
-        check(options, isolate=isolation != "none")
+        check(options, isolate=who.isolation != "none")
     return questions
 
 

@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 
 from attnbench.commands import options as opt
 from attnbench.commands.planned import planned, wanted
-from attnbench.commands.terminal import INTERRUPTED, interruptible, new_console
+from attnbench.commands.terminal import INTERRUPTED, interruptible, new_console, say_set_aside
 from attnbench.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -80,21 +80,20 @@ def run(
     quiet: opt.Quiet = False,
 ) -> int:
     """Measure modules and networks. Each record is kept as it comes; a table is printed at the end."""
-    typed = _typed(context)
-    lanes = wanted(executor, listed_devices := opt.listed(devices), device, address, isolate, no_isolate, quiet)
-    questions = planned(typed, listed_devices, isolation=lanes.isolation)
+    who = wanted(executor, opt.listed(devices), device, address, isolate, no_isolate, quiet)
+    questions = planned(_typed(context), who)
     _known_format(format_)
     _known_baseline(baseline, questions)
     records_to, exports = _outputs(out or [])
     _resumable(records_to, resume=resume)
-    sitting = Sitting(questions, executor, lanes, records_to, timeout, resume=resume, quiet=quiet)
+    sitting = Sitting(questions, executor, who, records_to, timeout, resume=resume, quiet=quiet)
     if dry_run:
         return _dry(sitting)
     try:
         _measure(sitting)
-    finally:
-        _write(sitting.records, exports, baseline)
+    finally:  # also where the disk is full, or nobody is left to measure
         _print(sitting.records, format_, baseline)
+        _write(sitting.records, exports, baseline)
     return _farewell(sitting, exports)
 
 
@@ -177,6 +176,7 @@ def _measure(sitting: Sitting) -> None:
             lanes = stack.enter_context(EXECUTORS[sitting.executor](sitting.wanted))
             crew = stack.enter_context(_crew(lanes, sitting, screen))
             session = prepared(sitting.questions, crew, sitting.records_to if sitting.resume else None)
+            say_set_aside(sitting.records_to, session.set_aside)
             sitting.store = Store(sitting.records_to or _fresh(Path("results")))
             sitting.records += session.kept
             sitting.kept = len(session.kept)

@@ -1,4 +1,4 @@
-"""A session: leaves out what is stored already, has the rest measured, and keeps every record the moment it is there."""
+"""A session: leaves out what is stored already, has the rest measured, and keeps every record as soon as it is there."""
 
 import hashlib
 import json
@@ -11,9 +11,9 @@ from typing import Any
 from attnbench import __version__
 from attnbench.core.case import Case
 from attnbench.core.record import Record
-from attnbench.core.store import Store, load
+from attnbench.core.store import Store, read
 from attnbench.engine.crew import Crew
-from attnbench.engine.question import Question
+from attnbench.engine.question import Question, command
 from attnbench.targets.names import split
 
 __all__ = ["Session", "asked", "files_of", "prepared"]
@@ -24,15 +24,19 @@ _NO_QUESTION = ("mem_limit", "scratch")
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What is left to measure, and the records of what is not; in the order of the Questions."""
+    """What is left to measure, and the records of what is not; in the order of the Questions.
+
+    `set_aside` has a sentence for each line of the file that is no record, such as one that a crash cut short.
+    """
 
     kept: tuple[Record, ...]
     left: tuple[Question, ...]
+    set_aside: tuple[str, ...] = ()
 
     def records(self, crew: Crew, store: Store | None) -> Iterator[Record]:
         """The records of what is left, as they come; each is in the store before it is yielded."""
         for question, answer in crew.answers(self.left):
-            record = replace(answer, asked=asked(question))
+            record = replace(answer, asked=asked(question), repro=command(answer.case, question.options))
             if store is not None:
                 store.append(record)
             yield record
@@ -45,7 +49,7 @@ def prepared(questions: Sequence[Question], crew: Crew, resume: Path | None = No
         UsageError: a target or a device is not there.
     """
     decided, prints = crew.settled(questions)
-    stored = _stored(resume)
+    stored, set_aside = _stored(resume)
     kept, left = [], []
     for question, fingerprints in zip(decided, prints, strict=True):
         found = _among(stored, question, fingerprints) if stored else None
@@ -55,7 +59,7 @@ def prepared(questions: Sequence[Question], crew: Crew, resume: Path | None = No
             kept.append(found)
     names = {record.case.name for record in kept}
     crew.check([question for question in left if question.case.name not in names])
-    return Session(tuple(kept), tuple(left))
+    return Session(tuple(kept), tuple(left), set_aside)
 
 
 def asked(question: Question) -> dict[str, Any]:
@@ -86,12 +90,13 @@ def _identity(what: Any, fingerprint: object) -> str:
     return json.dumps([what, fingerprint], sort_keys=True, separators=(",", ":"))
 
 
-def _stored(path: Path | None) -> dict[str, Record]:
-    """The records of a file by what they answer; the latest, where there are several."""
+def _stored(path: Path | None) -> tuple[dict[str, Record], tuple[str, ...]]:
+    """The records of a file by what they answer, the latest where there are several; and what is said of other lines."""
     if path is None or not path.exists():
-        return {}
-    records = load(path).records
-    return {_identity(record.asked, record.env.get("fingerprint")): record for record in records if record.asked}
+        return {}, ()
+    found = read(path)
+    answers = {_identity(each.asked, each.env.get("fingerprint")): each for each in found.records if each.asked}
+    return answers, found.set_aside
 
 
 def _among(stored: dict[str, Record], question: Question, fingerprints: frozenset[str]) -> Record | None:
