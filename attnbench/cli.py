@@ -13,6 +13,7 @@ from attnbench.commands.doctor import doctor
 from attnbench.commands.fit import fit
 from attnbench.commands.records import check, export
 from attnbench.commands.run import RunCommand, run
+from attnbench.commands.suite import suite
 from attnbench.commands.terminal import CANNOT_JUDGE, INTERRUPTED, USAGE
 from attnbench.core.errors import AttnbenchError, CannotJudgeError
 from attnbench.core.plugins import PluginWarning
@@ -36,6 +37,7 @@ app.command()(fit)
 app.command()(export)
 app.command()(check)
 app.command()(doctor)
+app.add_typer(suite, name="suite")
 
 
 def _version(asked: bool) -> None:

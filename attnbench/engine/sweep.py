@@ -12,7 +12,7 @@ from attnbench.targets.names import canonical, network_reads, spec_of
 from attnbench.targets.providers import provider_of
 
 __all__ = ["DEFAULT_DIM", "DEFAULT_IMAGE", "DEFAULT_RES", "LAYOUT_NAMES", "Sweep", "dtype_named", "one_of", "positive",
-           "sensible", "sides"]  # fmt: skip
+           "sensible", "settings", "sides"]  # fmt: skip
 
 DEFAULT_DIM, DEFAULT_RES, DEFAULT_IMAGE = 64, "32", "224"
 LAYOUT_NAMES = ("auto", "bchw", "bnc", "bhwc", "nbc", "bcn", "qk", "qkv", "qkv_nbc", "qkv_bhnd")
@@ -77,7 +77,7 @@ class Sweep:
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"--seed {self.seed} is out of range: give a whole number from 0 to 2^63 - 1.")
         shared = Case("", layout=one_of("--layout", self.layout, LAYOUT_NAMES), device=_device(self.device),
-                      params=_settings(self.settings), seed=self.seed)  # fmt: skip
+                      params=settings(self.settings), seed=self.seed)  # fmt: skip
         cases = [
             shared.with_(batch_size=batch, dtype=dtype, mode=mode, engine=engine, backend=backend, **size, **target)
             for batch, dtype, mode, engine in product(
@@ -251,17 +251,17 @@ def _device(text: str) -> str:
     return text
 
 
-def _settings(texts: Sequence[str]) -> tuple[tuple[str, Scalar], ...]:
+def settings(texts: Sequence[str]) -> tuple[tuple[str, Scalar], ...]:
     """`key=value` pairs, sorted; a key given twice is refused."""
-    settings: dict[str, Scalar] = {}
+    found: dict[str, Scalar] = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key.replace(".", "").isidentifier():
             raise UsageError(f"--set {text!r} is no setting: write it like --set reduction=8.")
-        if key in settings:
+        if key in found:
             raise UsageError(f"--set {key} is given twice.")
-        settings[key] = _literal(value)
-    return tuple(sorted(settings.items()))
+        found[key] = _literal(value)
+    return tuple(sorted(found.items()))
 
 
 def _literal(text: str) -> Scalar:

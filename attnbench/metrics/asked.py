@@ -35,4 +35,8 @@ def measuring(
             raise UsageError(f"{option} {value:g} is out of range: give seconds above 0.")
     if threads is not None and not 0 < threads <= 4096:
         raise UsageError(f"--threads {threads} is out of range: give 1 or more.")
-    return Options(names, fraction(precision), max_time, threads)
+    try:
+        target = fraction(precision)
+    except UsageError as error:
+        raise UsageError(f"--precision-target {error}") from None
+    return Options(names, target, max_time, threads)
