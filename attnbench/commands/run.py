@@ -89,11 +89,12 @@ def run(
     sitting = Sitting(questions, executor, who, records_to, timeout, resume=resume, quiet=quiet)
     if dry_run:
         return _dry(sitting)
-    try:
-        _measure(sitting)
-    finally:  # also where the disk is full, or nobody is left to measure
-        _print(sitting.records, format_, baseline)
-        _write(sitting.records, exports, baseline)
+    with interruptible():
+        try:
+            _measure(sitting)
+        finally:  # also where the disk is full, or nobody is left to measure
+            _print(sitting.records, format_, baseline)
+            _write(sitting.records, exports, baseline)
     return _farewell(sitting, exports)
 
 
@@ -165,13 +166,15 @@ def _fresh(folder: Path) -> Path:
 def _measure(sitting: Sitting) -> None:
     """Take one record after the other; Ctrl-C drops only the cases under way."""
     from attnbench.core.store import Store
+    from attnbench.core.writers import writing
     from attnbench.engine.executors.executor import EXECUTORS
     from attnbench.engine.session import prepared
     from attnbench.report.screen import watched
 
     with ExitStack() as stack:
-        stack.enter_context(interruptible())
         try:
+            if sitting.records_to is not None:
+                stack.enter_context(writing(sitting.records_to, alone=sitting.resume))
             screen = stack.enter_context(watched(new_console(), len(sitting.questions), quiet=sitting.quiet))
             lanes = stack.enter_context(EXECUTORS[sitting.executor](sitting.wanted))
             crew = stack.enter_context(_crew(lanes, sitting, screen))

@@ -1,7 +1,7 @@
 """What commands share of a terminal: the console they draw on, and the files of records they read."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from attnbench.core.record import Record
 
-__all__ = ["CANNOT_JUDGE", "INTERRUPTED", "USAGE", "interruptible", "loaded", "new_console"]
+__all__ = ["CANNOT_JUDGE", "INTERRUPTED", "USAGE", "interruptible", "loaded", "new_console", "say_set_aside"]
 
 # Exit codes; 0 is done, and 1 a regression or a false claim.
 USAGE, CANNOT_JUDGE, INTERRUPTED = 2, 3, 130
@@ -30,9 +30,14 @@ def loaded(path: Path) -> "tuple[Record, ...]":
     from attnbench.core.store import load
 
     loaded = load(path)
-    for sentence in loaded.set_aside:
-        typer.echo(f"{path}: {sentence}", err=True)
+    say_set_aside(path, loaded.set_aside)
     return loaded.records
+
+
+def say_set_aside(path: Path | None, sentences: Sequence[str]) -> None:
+    """Name the lines of a file that are no record on standard error."""
+    for sentence in sentences:
+        typer.echo(f"{path}: {sentence}", err=True)
 
 
 @contextmanager
