@@ -30,7 +30,7 @@ __all__ = ["answer"]
 _THREADS = torch.get_num_threads()
 
 
-def answer(request: Event) -> Iterator[Event]:
+def answer(request: Event, *, inline: bool = False) -> Iterator[Event]:
     """The events that answer one request; nothing is raised but what ends the process anyway."""
     answers = {"hello": _hello, "resolve": _resolve, "measure": _measure, "free": _free, "abilities": _abilities,
                "peaks": _peaks}  # fmt: skip
