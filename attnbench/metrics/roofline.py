@@ -10,6 +10,7 @@ from attnbench.core.units import human_bytes
 from attnbench.metrics.metric import Finding, Options, metric
 from attnbench.metrics.roof.cache import measured_peaks
 from attnbench.metrics.roof.peaks import Peaks
+from attnbench.metrics.roof.work import Work, at_peaks, work_of
 from attnbench.metrics.subject import Subject
 
 __all__ = ["Time", "Times", "Work", "place_under_roof", "times_of", "under_roof", "work_of"]
@@ -43,15 +44,6 @@ def _refuse_skipping(subject: Subject) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """FLOPs that a step's contractions and FFTs need, and the least bytes that it moves."""
-
-    flops: int
-    bytes: int
-    convolves: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Time:
     """Milliseconds a step, and half of the width of their 95 % interval as a fraction of them."""
 
@@ -66,40 +58,6 @@ class Times:
     warm: Time
     cold: Time | None = None
     launch_bound: bool = False
-
-
-def work_of(mode: str, readings: Mapping[str, Any]) -> Work:
-    """The work of a step of that mode, from what the counters read.
-
-    Raises:
-        UnsupportedError: it was not counted in full, so that there is no roof; the message says why.
-    """
-    if mode == "bwd":
-        raise UnsupportedError("what a backward alone must move depends on what its forward left in the caches")
-    macs, moved = readings.get("static.macs"), readings.get("static.bytes_moved")
-    uncounted = sorted(readings.get("static.uncounted_ops") or {})
-    if macs is None:
-        raise UnsupportedError("its MACs were not counted")
-    if uncounted:
-        raise UnsupportedError(f"its MACs are a lower bound, for want of {', '.join(uncounted)}")
-    if moved is None:
-        raise UnsupportedError("the bytes that it must move were not counted")
-    if not moved:
-        raise UnsupportedError("a step that must move nothing has no roof")
-    useful = readings.get("static.useful_macs", macs)
-    total = useful + (0 if mode == "fwd" else _backward(readings, masked=macs - useful))
-    flops = 2 * total + (readings.get("static.fft_flops") or 0)
-    return Work(flops, moved, "convolution" in (readings.get("static.macs_by_op") or {}))
-
-
-def _backward(readings: Mapping[str, Any], masked: int) -> int:
-    """MACs of the gradients, without those of pairs that a causal flag masks: two for each of the forward's."""
-    backward = readings.get("static.backward_macs")
-    if backward is None:
-        raise UnsupportedError("the MACs of its backward were not counted")
-    if uncounted := sorted(readings.get("static.backward_uncounted_ops") or {}):
-        raise UnsupportedError(f"the MACs of its backward are a lower bound, for want of {', '.join(uncounted)}")
-    return max(0, int(backward) - 2 * masked)
 
 
 def times_of(readings: Mapping[str, Any]) -> Times:
@@ -125,7 +83,7 @@ def _time(readings: Mapping[str, Any], name: str, low: str, high: str) -> Time |
 def under_roof(work: Work, times: Times, peaks: Peaks) -> Iterator[Finding]:
     """The readings of the roofline, and the doubts about them."""
     rate, seconds = peaks.bandwidth(work.bytes), times.warm.ms / 1e3
-    compute, memory = 1e3 * work.flops / peaks.flops_per_s, 1e3 * work.bytes / rate
+    compute, memory = at_peaks(work, peaks)
     bound = "compute" if compute > memory else "memory"
     roof = max(compute, memory)
     yield Reading("roofline.percent_of_roof", 100 * roof / times.warm.ms, "percent", "higher", "% of roof")
