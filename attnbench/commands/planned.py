@@ -92,16 +92,35 @@ def _of_options(typed: Mapping[str, Any], device: str) -> "list[Question]":
 
 
 def _options(typed: Mapping[str, Any]) -> "Options":
-    from attnbench.core.units import parse_bytes
-
     options = opt.measuring(opt.listed(typed["metrics"]), typed["precision_target"], typed["max_time"],
                             typed["timeout"], typed["threads"])  # fmt: skip
+    return replace(options, processes=typed["processes"], keep_samples=typed["keep_samples"],
+                   subtract_idle=typed["subtract_idle"], mem_limit=_limit(typed))  # fmt: skip
+
+
+def _limit(typed: Mapping[str, Any]) -> int | None:
+    from attnbench.core.units import parse_bytes
+
     limit = None if typed["mem_limit"] is None else parse_bytes(typed["mem_limit"])
     if limit is not None and limit <= 0:
         raise UsageError(f"--mem-limit {typed['mem_limit']} is out of range: give more than 0 B.")
-    return replace(options, processes=typed["processes"], keep_samples=typed["keep_samples"],
-                   subtract_idle=typed["subtract_idle"], mem_limit=limit)  # fmt: skip
+    return limit
 
 
 def _of_suite(typed: Mapping[str, Any], device: str) -> "list[Question]":
-    raise UsageError("--suite is not there yet.")
+    """The questions of the suite; what was given beside it wins, as far as it is about how, and not about what."""
+    from attnbench.engine.suite import GIVEN, load_suite
+
+    given = typed["given"]
+    beside = [name for name in _OF_SUITES if name in given]
+    if beside:
+        option = "--" + beside[0].rstrip("_").replace("_", "-")
+        raise UsageError(f"{option} and --suite exclude each other: what is measured stands in the suite's file.")
+    _options(typed)  # every value is checked, given or not
+    beside_it = {name: typed[name] for name in (each.replace("-", "_") for each in GIVEN) if name in given}
+    beside_it |= {name: opt.listed(beside_it[name]) for name in ("metrics", "dtype") if name in beside_it}
+    if device != "auto":
+        beside_it["device"] = device
+    questions = load_suite(typed["suite"]).questions(beside_it)
+    limit = _limit(typed)
+    return [replace(each, options=replace(each.options, mem_limit=limit)) for each in questions]
