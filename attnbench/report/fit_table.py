@@ -2,25 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from attnbench.core.fit import PEAK, Fit
 from attnbench.core.record import Note, Record
 from attnbench.core.units import UNITS, human_bytes
+from attnbench.report.columns import TextColumn, draw, fitting
 from attnbench.report.facts import Fact, shared_phrases, target_title, varying_facts, visible
 from attnbench.report.footnotes import footnotes, marks
 from attnbench.report.frame import MISSING
-from attnbench.report.table import folded, footnote_grid
+from attnbench.report.table import footnote_grid
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
-    from rich.table import Table
 
 __all__ = ["render_fits", "shown_memory"]
 
 _METHOD = "static.predicted_method"
-_GAP = 2
-_NARROWEST_NAME = 8
 # What a narrow terminal does without, first to last.
 _DROPPED = ("Of memory", "Next larger", "Tokens", "Too much by", "Predicted peak\n(MiB)")
 
@@ -31,19 +29,6 @@ class _Row:
 
     fit: Fit
     record: Record
-
-
-@dataclass(frozen=True, slots=True)
-class _Column:
-    heading: str
-    cells: tuple[str, ...]
-    words: bool = False
-
-    @property
-    def width(self) -> int:
-        from rich.cells import cell_len
-
-        return max(cell_len(line) for text in (self.heading, *self.cells) for line in text.split("\n"))
 
 
 def render_fits(fits: Sequence[Fit], width: int = 80, *, origin: str = "") -> "Group":
@@ -129,8 +114,8 @@ def _section(rows: Sequence[_Row], facts: Sequence[Fact], width: int) -> "list[R
 
     notes = footnotes([row.record for row in rows])
     columns = _columns(rows, facts, marks(notes, len(rows)))
-    shown, hidden = _fitting(columns, width)
-    parts: list[RenderableType] = [_draw(shown, width)]
+    shown, hidden = fitting(columns, width, _DROPPED)
+    parts: list[RenderableType] = [draw(shown, width, _style)]
     if notes:
         parts += [Text(), footnote_grid(notes)]
     if hidden:
@@ -139,24 +124,24 @@ def _section(rows: Sequence[_Row], facts: Sequence[Fact], width: int) -> "list[R
     return parts
 
 
-def _columns(rows: Sequence[_Row], facts: Sequence[Fact], marked: Sequence[str]) -> list[_Column]:
+def _columns(rows: Sequence[_Row], facts: Sequence[Fact], marked: Sequence[str]) -> list[TextColumn]:
     records = [row.record for row in rows]
     names = tuple(visible(row.record.case.name) + mark for row, mark in zip(rows, marked, strict=True))
-    columns = [_Column(target_title(records), names, words=True)]
+    columns = [TextColumn(target_title(records), names, words=True)]
     by_batch = rows[0].fit.asked == "batch"
     told = [fact for fact in facts if not (by_batch and fact.title == "Batch")]
-    columns += [_Column(fact.title, tuple(_told(fact, record) for record in records), words=True) for fact in told]
+    columns += [TextColumn(fact.title, tuple(_told(fact, record) for record in records), words=True) for fact in told]
     if by_batch:
-        columns.append(_Column("Size", tuple(_place(record) for record in records)))
+        columns.append(TextColumn("Size", tuple(_place(record) for record in records)))
     heading = "Largest batch" if by_batch else _heading(rows)
-    columns.append(_Column(heading, tuple(_largest(row.fit) for row in rows)))
+    columns.append(TextColumn(heading, tuple(_largest(row.fit) for row in rows)))
     if any(record.case.height is not None for record in records) and not by_batch:
-        columns.append(_Column("Tokens", tuple(_tokens(row.fit) for row in rows)))
+        columns.append(TextColumn("Tokens", tuple(_tokens(row.fit) for row in rows)))
     columns += [
-        _Column("Predicted peak\n(MiB)", tuple(_peak(row.fit) for row in rows)),
-        _Column("Of memory", tuple(_share(row.fit) for row in rows)),
-        _Column("Next larger", tuple(_next(row.fit) for row in rows)),
-        _Column("Too much by", tuple(_excess(row.fit) for row in rows)),
+        TextColumn("Predicted peak\n(MiB)", tuple(_peak(row.fit) for row in rows)),
+        TextColumn("Of memory", tuple(_share(row.fit) for row in rows)),
+        TextColumn("Next larger", tuple(_next(row.fit) for row in rows)),
+        TextColumn("Too much by", tuple(_excess(row.fit) for row in rows)),
     ]
     return columns
 
@@ -204,41 +189,6 @@ def _next(fit: Fit) -> str:
 
 def _excess(fit: Fit) -> str:
     return MISSING if fit.excess is None else human_bytes(fit.excess)
-
-
-def _total(columns: Sequence[_Column], width: int) -> int:
-    # A long name is folded rather than let push out the figures, but not below two fifths of the line.
-    first, *others = (column.width for column in columns)
-    return min(first, max(_NARROWEST_NAME, width * 2 // 5)) + sum(others) + _GAP * len(others)
-
-
-def _fitting(columns: list[_Column], width: int) -> tuple[list[_Column], list[_Column]]:
-    """The columns that fit, and those that were left out for it."""
-    shown = [column for column in columns if any(cell != MISSING for cell in column.cells)]
-    hidden = []
-    for heading in _DROPPED:
-        least = next((column for column in shown if column.heading == heading), None)
-        if _total(shown, width) > width and least is not None:
-            shown.remove(least)
-            hidden.append(least)
-    return shown, hidden
-
-
-def _draw(columns: Sequence[_Column], width: int) -> "Table":
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, _GAP - 1))
-    left = width - _total(columns, width) + min(columns[0].width, max(_NARROWEST_NAME, width * 2 // 5))
-    name = min(columns[0].width, max(_NARROWEST_NAME, left))
-    for column in columns:
-        justify: Literal["left", "right"] = "left" if column.words else "right"
-        fitting = name if column is columns[0] else column.width
-        table.add_column(Text(column.heading), width=fitting, justify=justify, overflow="fold")
-    for first, *others in zip(*(column.cells for column in columns), strict=True):
-        table.add_row(Text("\n".join(folded(first, name))), *(Text(cell, style=_style(cell)) for cell in others))
-    return table
 
 
 def _style(cell: str) -> str:
