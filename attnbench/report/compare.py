@@ -1,7 +1,7 @@
 """Records against each other: baselines, ratios with their intervals, verdicts against noise, means of speed-ups."""
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,9 +10,10 @@ from attnbench.core.record import Better, Record
 from attnbench.core.registry import did_you_mean
 from attnbench.core.stats import Estimate, geometric_mean
 from attnbench.report.facts import label, varying_facts
+from attnbench.report.machines import fingerprint, machine_names
 
-__all__ = ["ATTENTION_ALONE", "LATENCY", "PEAK_MEMORY", "Answer", "Mean", "Ratio", "attention_speedup",
-           "baseline_of", "baselines", "interval", "mean_speedups", "memory_ratio", "ratio", "require_baseline",
+__all__ = ["ATTENTION_ALONE", "LATENCY", "PEAK_MEMORY", "Answer", "Baselines", "Mean", "Ratio", "attention_speedup",
+           "baselines", "cell", "interval", "mean_speedups", "memory_ratio", "ratio", "require_baseline",
            "speedup", "verdict"]  # fmt: skip
 
 LATENCY, PEAK_MEMORY = "latency.median_ms", "memory.peak_bytes"
@@ -97,22 +98,46 @@ def verdict(change: Ratio, noise: float, better: Better = "lower") -> Answer:
     return "same" if 1 - noise <= costs.low and costs.high <= 1 + noise else "undecided"
 
 
-def baseline_of(record: Record, records: Sequence[Record], baseline: str | None = None) -> Record | None:
-    """The record that `record` is set against: of the same shape, on the same machine, itself perhaps.
+class Baselines:
+    """What records are set against, as they come: one of the same shape, on the same machine, themselves perhaps.
 
-    That is the first one named `baseline` if a name is given. Else, for a module, the first that claims N^2; for a
+    That is the first one named `named` if a name is given. Else, for a module, the first that claims N^2; for a
     network, the same network with nothing inserted or swapped, or failing that the first of its forms.
     """
-    peers = [other for other in records if _cell(other) == _cell(record)]
-    return _pick(record, peers, baseline)
+
+    def __init__(self, named: str | None = None) -> None:
+        self._named = named
+        self._found: dict[Hashable, Record] = {}
+        self._forms: dict[Hashable, Record] = {}
+
+    def add(self, record: Record) -> None:
+        """Take the record into account for those before it and after it."""
+        if self._named is not None:
+            fits = record.case.name == self._named
+        elif record.case.kind == "network":
+            fits = not record.case.insert and not record.case.swap
+            self._forms.setdefault(self._question(record), record)
+        else:
+            fits = record.value("static.claimed_complexity") == "N^2"
+        if fits:
+            self._found.setdefault(self._question(record), record)
+
+    def of(self, record: Record) -> Record | None:
+        """The baseline of the record, of all that were added."""
+        question = self._question(record)
+        return self._found.get(question) or self._forms.get(question)
+
+    def _question(self, record: Record) -> Hashable:
+        alone = self._named is None and record.case.kind == "network"
+        return cell(record), record.case.target if alone else None
 
 
 def baselines(records: Sequence[Record], baseline: str | None = None) -> list[Record | None]:
-    """`baseline_of` each record, in one pass."""
-    cells: dict[Hashable, list[Record]] = {}
+    """The baseline of each record among all of them."""
+    found = Baselines(baseline)
     for record in records:
-        cells.setdefault(_cell(record), []).append(record)
-    return [_pick(record, cells[_cell(record)], baseline) for record in records]
+        found.add(record)
+    return list(map(found.of, records))
 
 
 def require_baseline(records: Sequence[Record], baseline: str) -> None:
@@ -128,60 +153,63 @@ def require_baseline(records: Sequence[Record], baseline: str) -> None:
                          f"{did_you_mean(baseline, names)} There are: {known}.")  # fmt: skip
 
 
-def _cell(record: Record) -> Hashable:
-    # A ratio between two machines would say something about the machines.
-    return record.case.shape_key, record.env.get("fingerprint")
-
-
-def _pick(record: Record, peers: Sequence[Record], baseline: str | None) -> Record | None:
-    if baseline is not None:
-        return next((peer for peer in peers if peer.case.name == baseline), None)
-    if record.case.kind == "network":
-        same = [peer for peer in peers if peer.case.target == record.case.target]
-        return next((peer for peer in same if not peer.case.insert and not peer.case.swap), same[0] if same else None)
-    return next((peer for peer in peers if peer.value("static.claimed_complexity") == "N^2"), None)
+def cell(record: Record) -> Hashable:
+    """Equal for two records of which a ratio says something about their targets: of one shape, on one machine."""
+    return record.case.shape_key, fingerprint(record)
 
 
 @dataclass(frozen=True, slots=True)
 class Mean:
     """The geometric mean of a target's speed-ups over `cells` shapes; `lost` names each shape left out, and why.
 
-    `value` is None when no shape is left.
+    `machine` says on which it is, where there are several. `value` is None when no shape is left.
     """
 
     name: str
     value: float | None
     cells: int
     lost: tuple[str, ...]
+    machine: str = ""
 
 
 def mean_speedups(records: Sequence[Record], baseline: str | None = None) -> list[Mean]:
     """One mean for each name that is not itself the baseline, over the shapes where both were measured.
 
-    A mean over fewer shapes than there are answers another question; `lost` says so.
+    Each machine has means of its own. A mean over fewer shapes than there are answers another question; `lost` says
+    so.
     """
+    machines: dict[str, list[Record]] = {}
+    for record in records:
+        machines.setdefault(fingerprint(record), []).append(record)
+    names = machine_names(records) if len(machines) > 1 else dict.fromkeys(machines, "")
+    return [mean for mark, chosen in machines.items() for mean in _means(chosen, baseline, names[mark])]
+
+
+def _means(records: Sequence[Record], baseline: str | None, machine: str) -> Iterator[Mean]:
     table: dict[str, dict[Hashable, tuple[Record, Record | None]]] = {}
     shapes: dict[Hashable, str] = {}
     facts = varying_facts(records)
     for record, base in zip(records, baselines(records, baseline), strict=True):
-        shapes.setdefault(_cell(record), label(record, facts, name=False))
-        table.setdefault(record.case.name, {}).setdefault(_cell(record), (record, base))
-    return [
-        _mean(name, cells, shapes)
-        for name, cells in table.items()
-        if any(base is not None and base is not record for record, base in cells.values())
-    ]
+        shape = cell(record)
+        if shape not in shapes:
+            shapes[shape] = label(record, facts, name=False)
+        table.setdefault(record.case.name, {}).setdefault(shape, (record, base))
+    for name, cells in table.items():
+        if any(base is not None and base is not record for record, base in cells.values()):
+            yield _mean(name, cells, shapes, machine)
 
 
-def _mean(name: str, cells: dict[Hashable, tuple[Record, Record | None]], shapes: dict[Hashable, str]) -> Mean:
+def _mean(
+    name: str, cells: dict[Hashable, tuple[Record, Record | None]], shapes: dict[Hashable, str], machine: str
+) -> Mean:
     ratios, lost = [], []
-    for cell, shape in shapes.items():
-        found = _speedup_or_loss(*cells[cell]) if cell in cells else "not run"
+    for shape, words in shapes.items():
+        found = _speedup_or_loss(*cells[shape]) if shape in cells else "not run"
         if isinstance(found, str):
-            lost.append(f"{shape} ({found})")
+            lost.append(f"{words} ({found})")
         else:
             ratios.append(found.value)
-    return Mean(name, geometric_mean(ratios) if ratios else None, len(ratios), tuple(lost))
+    return Mean(name, geometric_mean(ratios) if ratios else None, len(ratios), tuple(lost), machine)
 
 
 def _speedup_or_loss(record: Record, base: Record | None) -> Ratio | str:

@@ -1,12 +1,13 @@
 """What a row is about: the facts that all rows share, those that tell rows apart, and text made safe to show."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from attnbench.core.case import Scalar
 from attnbench.core.record import Record
+from attnbench.report.machines import device_name, fingerprint, gpu_naming, host, machine_names
 
-__all__ = ["FACTS", "Fact", "label", "shared_phrases", "target_title", "varying_facts", "visible"]
+__all__ = ["PLACES", "Fact", "facts_of", "label", "shared_phrases", "target_title", "varying_facts", "visible"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,27 +15,29 @@ class Fact:
     """One thing that is known of a row before it is measured.
 
     `of` gives None where the fact does not apply and "" where nothing was chosen. `phrase` says it in a caption.
-    A fact that is `for_twins` is told only where two rows of the same name differ in it, never in a caption.
+    A fact that is told only `among` rows is told where two rows for which that is equal differ in it, and never in a
+    caption.
     """
 
     title: str
     of: Callable[[Record], Scalar]
     phrase: str = "{}"
-    for_twins: bool = False
-
-
-def _machine(record: Record) -> Scalar:
-    name = str(record.env.get("device_name") or "")
-    return name if name and name != record.case.device else None
+    among: Callable[[Record], Hashable] | None = None
 
 
 def _options(record: Record) -> Scalar:
     return " ".join(f"{name}={value}" for name, value in record.case.params)
 
 
-FACTS = (
-    Fact("Device", lambda record: record.case.device),
-    Fact("Machine", _machine),
+def _twins(record: Record) -> Hashable:
+    return record.case.name, record.case.size
+
+
+# Titles of what tells where a row was measured; all others tell what.
+PLACES = ("Machine", "Host", "GPU")
+
+_DEVICE = Fact("Device", lambda record: record.case.device)
+_OF_THE_CASE = (
     Fact("Dtype", lambda record: record.case.dtype),
     Fact("Batch", lambda record: record.case.batch_size, "batch {}"),
     Fact("Dim", lambda record: record.case.dim, "dim {}"),
@@ -43,33 +46,51 @@ FACTS = (
     Fact("Engine", lambda record: record.case.engine),
     Fact("Backend", lambda record: record.case.backend or "", "backend {}"),
     Fact("Options", _options),
-    Fact("Layout", lambda record: record.case.layout, for_twins=True),
-    Fact("Seed", lambda record: record.case.seed, for_twins=True),
+    Fact("Layout", lambda record: record.case.layout, among=_twins),
+    Fact("Seed", lambda record: record.case.seed, among=_twins),
 )
+
+
+def facts_of(records: Sequence[Record]) -> tuple[Fact, ...]:
+    """All facts there are, in the order of their columns; how machines are called depends on which there are."""
+    return (
+        _DEVICE,
+        Fact(PLACES[0], _machine_naming(records)),
+        # Machines of one kind are compared with each other: which of them it was is told only where there are several.
+        Fact(PLACES[1], host, among=fingerprint),
+        Fact(PLACES[2], gpu_naming(records), "GPU {}", among=lambda record: (fingerprint(record), host(record))),
+        *_OF_THE_CASE,
+    )
+
+
+def _machine_naming(records: Sequence[Record]) -> Callable[[Record], Scalar]:
+    names = machine_names(records)
+    if len(names) > 1:
+        return lambda record: names[fingerprint(record)]
+    # A device without a name of its own has been said.
+    return lambda record: None if device_name(record) in ("", record.case.device) else device_name(record)
 
 
 def shared_phrases(records: Sequence[Record]) -> list[str]:
     """The facts that are the same in all rows, as the words of a caption: `cpu`, `fp32`, `batch 1`, `dim 64`."""
     phrases = []
-    for fact in FACTS:
-        values = _values(fact, records)
-        if len(values) == 1 and not fact.for_twins and values[0] != "":
+    for fact in facts_of(records):
+        values = [] if fact.among is not None else _values(fact, records)
+        if len(values) == 1 and values[0] != "":
             phrases.append(fact.phrase.format(visible(str(values[0]))))
     return phrases
 
 
 def varying_facts(records: Sequence[Record]) -> list[Fact]:
     """The facts without which two rows could not be told apart."""
-    return [fact for fact in FACTS if _varies(fact, records)]
+    return [fact for fact in facts_of(records) if _varies(fact, records)]
 
 
 def _varies(fact: Fact, records: Sequence[Record]) -> bool:
-    if not fact.for_twins:
+    if fact.among is None:
         return len(_values(fact, records)) > 1
-    twins: dict[tuple[str, str], set[Scalar]] = {}
-    for record in records:
-        twins.setdefault((record.case.name, record.case.size), set()).add(fact.of(record))
-    return any(len(values) > 1 for values in twins.values())
+    alike: dict[Hashable, Scalar] = {}
+    return any(alike.setdefault(fact.among(record), fact.of(record)) != fact.of(record) for record in records)
 
 
 def _values(fact: Fact, records: Sequence[Record]) -> list[Scalar]:
@@ -95,4 +116,6 @@ def visible(text: str) -> str:
 
     Names come from files and command lines of others; none of them may move the cursor of a terminal.
     """
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from attnbench.core.record import Record
+from attnbench.report.compare import attention_speedup, speedup
 from attnbench.report.facts import Fact, label, varying_facts, visible
+from attnbench.report.frame import Row
+from attnbench.report.machines import is_another_unit
 
-__all__ = ["QUIET_KINDS", "Footnote", "footnotes", "marks", "superscript"]
+__all__ = ["QUIET_KINDS", "Footnote", "footnotes", "marks", "other_units", "superscript"]
 
 # How a subject was built and measured stands in its record; only doubt is worth a line under the table.
 QUIET_KINDS = frozenset({"built", "not_measured", "method", "batch", "weights", "inserted", "swapped"})
@@ -18,7 +21,7 @@ _MOST_ROWS_NAMED = 6
 class Footnote:
     """A sentence under a table, the places of the rows it is about, and their names in words.
 
-    `mark` is what the rows bear; empty when it is about all rows.
+    `mark` is what the rows bear; empty when it is about all rows, or about the table rather than a row.
     """
 
     text: str
@@ -47,6 +50,26 @@ def footnotes(records: Sequence[Record], *, verbose: bool = False) -> list[Footn
     return notes
 
 
+_OTHER_UNIT = ("set against a baseline that was measured on another {}, and {} differ by some per cent: a speed-up of "
+               "less than that may be theirs")  # fmt: skip
+_UNITS = {True: ("GPU of the same kind", "such GPUs"), False: ("host of the same kind", "such hosts")}
+
+
+def other_units(rows: Sequence[Row]) -> list[Footnote]:
+    """The doubt about the rows whose speed-up is one over another GPU, or over another host, of the same kind."""
+    about: dict[bool, list[int]] = {}
+    for index, row in enumerate(rows):
+        base = row.base
+        if base is None or row.is_base or not is_another_unit(row.record, base):
+            continue
+        if speedup(row.record, base) or attention_speedup(row.record, base):
+            about.setdefault(row.record.case.device.startswith("cuda"), []).append(index)
+    records = [row.record for row in rows]
+    facts = varying_facts(records) if about else []
+    return [Footnote(_OTHER_UNIT.format(*_UNITS[on_gpus]), tuple(found), _names([records[n] for n in found], facts))
+            for on_gpus, found in about.items()]  # fmt: skip
+
+
 def _texts(record: Record, verbose: bool) -> list[str]:
     reasons = [f"{record.status}: {_line(record.reason)}"] if record.reason and not record.ok else []
     return reasons + [_line(note.text) for note in record.notes if verbose or note.kind not in QUIET_KINDS]
@@ -62,7 +85,7 @@ def _names(chosen: Sequence[Record], facts: Sequence[Fact]) -> str:
         shapes.setdefault(visible(record.case.name), []).append(label(record, facts, name=False))
     more = len(chosen) - _MOST_ROWS_NAMED
     names = "; ".join(f"{name} {', '.join(dict.fromkeys(sizes))}" for name, sizes in shapes.items())
-    return names + (f"; and {more} more" if more > 0 else "")
+    return names + (f"; and {more:,} more" if more > 0 else "")
 
 
 def superscript(number: int) -> str:

@@ -18,7 +18,7 @@ from attnbench.report.compare import (
     memory_ratio,
     speedup,
 )
-from attnbench.report.facts import FACTS, Fact, target_title, varying_facts, visible
+from attnbench.report.facts import Fact, facts_of, target_title, varying_facts, visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -206,8 +206,9 @@ def to_grid(records: Sequence[Record], baseline: str | None = None) -> tuple[lis
     None where nothing was measured. Intervals stand in columns of their own.
     """
     rows = rows_of(records, baseline)
+    facts = [fact for fact in facts_of(records) if any(_is_set(fact, record) for record in records)]
     columns = [
-        *identity_columns(records, [fact for fact in FACTS if any(_is_set(fact, record) for record in records)]),
+        *identity_columns(records, facts),
         Column("status", "Status", lambda row: row.record.status, lambda row: row.record.status),
         Column("reason", "Reason", lambda row: row.record.reason, lambda row: row.record.reason),
         *_with_ends(measured_columns(rows), rows),

@@ -5,14 +5,15 @@ latency is judged by its interval, and only where that comes from several proces
 the next (memory layout, neighbours, clocks) lies outside the interval of a single one.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from attnbench.core.record import Reading, Record
 from attnbench.report.compare import LATENCY, Ratio, ratio, verdict
-from attnbench.report.facts import label, varying_facts, visible
+from attnbench.report.facts import PLACES, label, varying_facts, visible
 from attnbench.report.frame import MISSING, figure, unit_of
+from attnbench.report.machines import fingerprint, is_another_unit, machine_names
 
 __all__ = ["FAIL_ON", "OUTCOMES", "Outcome", "Verdict", "exit_code", "judge"]
 
@@ -61,29 +62,77 @@ def judge(baseline: Sequence[Record], candidate: Sequence[Record], threshold: fl
 
     Readings whose better direction is "same" are compared exactly, on whatever machines they were taken; the others
     by their intervals against a band of `threshold` (0.05 is 5 %), and only between equal environments. Of several
-    records of one case the last counts.
+    records of one case on one machine the last counts. A case is judged on each machine where both have it, and
+    otherwise against the last that the baseline has; what it has of still other machines is for other candidates.
     """
-    old, new = ({record.key: record for record in records} for records in (baseline, candidate))
-    facts = varying_facts([*baseline, *candidate])
+    old, new = _by_case(baseline), _by_case(candidate)
+    several = any(len(machines) > 1 for machines in (*old.values(), *new.values()))
+    facts = [fact for fact in varying_facts([*baseline, *candidate]) if several or fact.title not in PLACES]
+    machines = machine_names([*baseline, *candidate])
     verdicts: list[Verdict] = []
-    for key, record in (old | new).items():
-        name = label(record, facts)
-        if key not in new:
-            verdicts.append(Verdict(key, name, "", "missing", reason="the candidate has no record of this case"))
-        elif key not in old:
-            verdicts.append(Verdict(key, name, "", "new", reason="the baseline has no record of this case"))
-        else:
-            verdicts += _judge_case(name, old[key], new[key], threshold)
+    for key in old | new:
+        for before, after, lack in _pairs(old.get(key, {}), new.get(key, {})):
+            if before is not None and after is not None:
+                verdicts += _judge_case(_Pair(key, label(before, facts), before, after, threshold, machines))
+            elif before is not None:
+                verdicts.append(Verdict(key, label(before, facts), "", "missing", reason=lack))
+            elif after is not None:
+                verdicts.append(Verdict(key, label(after, facts), "", "new", reason=lack))
     return verdicts
 
 
-def _judge_case(name: str, old: Record, new: Record, threshold: float) -> Iterator[Verdict]:
-    if not (old.ok and new.ok):
-        yield _judge_status(name, old, new)
-    titled = {reading.name: reading for record in (new, old) for reading in record.readings if reading.title}
+_ByMachine = Mapping[str, Record]
+
+
+def _by_case(records: Sequence[Record]) -> dict[str, dict[str, Record]]:
+    """The last record of each case on each machine, the machine that came last behind the others."""
+    found: dict[str, dict[str, Record]] = {}
+    for record in records:
+        machines = found.setdefault(record.key, {})
+        machines.pop(fingerprint(record), None)
+        machines[fingerprint(record)] = record
+    return found
+
+
+def _pairs(old: _ByMachine, new: _ByMachine) -> Iterator[tuple[Record | None, Record | None, str]]:
+    """What is to be compared of one case, and where one of the two is not there, in which words it is lacking."""
+    if not new:
+        yield _last(old), None, "the candidate has no record of this case"
+    shared = old.keys() & new.keys()
+    for machine, record in new.items():
+        if machine in shared or (old and not shared):
+            yield old.get(machine) or _last(old), record, ""
+        else:
+            yield None, record, f"the baseline has no record of this case{' on that machine' if old else ''}"
+
+
+def _last(records: _ByMachine) -> Record:
+    return records[next(reversed(list(records)))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """One case in the baseline and in the candidate."""
+
+    key: str
+    name: str
+    old: Record
+    new: Record
+    threshold: float
+    machines: Mapping[str, str]
+
+    @property
+    def same_machine(self) -> bool:
+        return fingerprint(self.old) == fingerprint(self.new)
+
+
+def _judge_case(pair: _Pair) -> Iterator[Verdict]:
+    if not (pair.old.ok and pair.new.ok):
+        yield _judge_status(pair)
+    titled = {reading.name: reading for record in (pair.new, pair.old) for reading in record.readings if reading.title}
     for reading in titled.values():
         if reading.better and not _restates_latency(reading, titled):
-            yield from _judge_reading(name, reading, old, new, threshold)
+            yield from _judge_reading(pair, reading)
 
 
 def _restates_latency(reading: Reading, titled: Collection[str]) -> bool:
@@ -92,7 +141,8 @@ def _restates_latency(reading: Reading, titled: Collection[str]) -> bool:
     return LATENCY in titled and (reading.unit == "1/s" or reading.name.startswith(_FOLLOWS))
 
 
-def _judge_status(name: str, old: Record, new: Record) -> Verdict:
+def _judge_status(pair: _Pair) -> Verdict:
+    old, new = pair.old, pair.new
     outcome: Outcome
     if old.ok != new.ok:
         outcome = "worse" if old.ok else "better"
@@ -101,25 +151,25 @@ def _judge_status(name: str, old: Record, new: Record) -> Verdict:
     else:
         outcome = "same" if new.status in _FINDINGS else "undecided"
     reason = "" if outcome == "same" else " ".join((new if not new.ok else old).reason.split())
-    return Verdict(new.key, name, "Status", outcome, old.status, new.status, None, visible(reason),
+    return Verdict(pair.key, pair.name, "Status", outcome, old.status, new.status, None, visible(reason),
                    old.status, new.status)  # fmt: skip
 
 
 _Finding = tuple[Outcome, Ratio | None, str]
 
 
-def _judge_reading(name: str, reading: Reading, old: Record, new: Record, threshold: float) -> Iterator[Verdict]:
-    before, after = old.value(reading.name), new.value(reading.name)
+def _judge_reading(pair: _Pair, reading: Reading) -> Iterator[Verdict]:
+    before, after = pair.old.value(reading.name), pair.new.value(reading.name)
     if before is None and after is None:
         return
     if before is not None and after is not None:
-        finding = _comparison(reading, old, new, threshold)
-    elif old.status == new.status:
+        finding = _comparison(pair, reading)
+    elif pair.old.status == pair.new.status:
         finding = _presence(gone=after is None)
     else:
         return  # the verdict on the status has said it
-    cells = _cells(reading, old, new)
-    yield Verdict(new.key, name, visible(reading.title), finding[0], before, after, *finding[1:], *cells)
+    cells = _cells(reading, pair.old, pair.new)
+    yield Verdict(pair.key, pair.name, visible(reading.title), finding[0], before, after, *finding[1:], *cells)
 
 
 def _presence(*, gone: bool) -> _Finding:
@@ -137,43 +187,47 @@ def _cells(reading: Reading, old: Record, new: Record) -> tuple[str, str]:
     return before, after
 
 
-def _comparison(reading: Reading, old: Record, new: Record, threshold: float) -> _Finding:
+def _comparison(pair: _Pair, reading: Reading) -> _Finding:
+    change = ratio(pair.new, pair.old, reading.name)
     if reading.better == "same":
-        equal = _counted(reading.name, old, new) == _counted(reading.name, new, old)
-        return ("same" if equal else "changed"), ratio(new, old, reading.name), ""
-    obstacle = _obstacle(reading, old, new)
+        equal = _counted(pair, reading.name, pair.old) == _counted(pair, reading.name, pair.new)
+        return ("same" if equal else "changed"), change, ""
+    obstacle = _obstacle(pair, reading)
     if obstacle:
         return "undecided", None, obstacle
-    change = ratio(new, old, reading.name)
     if change is None:
         return "undecided", None, "there is no ratio to a figure that is not positive"
-    outcome = verdict(change, threshold, reading.better)
-    across = f"the change's interval lies neither within ± {threshold * 100:g} % nor beyond"
-    return outcome, change, across if outcome == "undecided" else ""
+    outcome = verdict(change, pair.threshold, reading.better)
+    across = f"the change's interval lies neither within ± {pair.threshold * 100:g} % nor beyond"
+    return outcome, change, across if outcome == "undecided" else _doubt(pair, reading, outcome)
 
 
-def _counted(name: str, record: Record, other: Record) -> Any:
+def _counted(pair: _Pair, name: str, record: Record) -> Any:
     """The value; of a predicted peak only what does not depend on the machine, where the two are of different ones."""
     value, scratch = record.value(name), record.value(_SCRATCH)
-    if name != _PREDICTED or not isinstance(scratch, int) or _print(record) == _print(other):
+    if name != _PREDICTED or not isinstance(scratch, int) or pair.same_machine:
         return value
     return value - scratch
 
 
-def _print(record: Record) -> str:
-    return str(record.env.get("fingerprint") or "none")
-
-
-def _obstacle(reading: Reading, old: Record, new: Record) -> str:
-    prints = [_print(record) for record in (old, new)]
-    if prints[0] != prints[1]:
-        return visible(f"measured in different environments ({prints[0]} and {prints[1]})")
+def _obstacle(pair: _Pair, reading: Reading) -> str:
+    old, new = pair.old, pair.new
+    if not pair.same_machine:
+        names = [pair.machines[fingerprint(record)] for record in (old, new)]
+        return visible(f"measured in different environments ({names[0]}; and {names[1]})")
     if reading.unit not in _EXACT_UNITS and not all(_has_interval(record, reading.name) for record in (old, new)):
         return "measured without an interval"
     if reading.name == LATENCY and 1 in (old.value(_PROCESSES), new.value(_PROCESSES)):
         # Its interval covers the samples of one process; what differs between processes is often more (pyperf).
         return "measured in one process: how much that differs from the next process is not known"
     return ""
+
+
+def _doubt(pair: _Pair, reading: Reading, outcome: Outcome) -> str:
+    if outcome == "same" or reading.unit in _EXACT_UNITS or not is_another_unit(pair.old, pair.new):
+        return ""
+    return "measured on two machines or GPUs of the same kind, which differ by some per cent: a change as small as " \
+           "that may be theirs"  # fmt: skip
 
 
 def _has_interval(record: Record, name: str) -> bool:

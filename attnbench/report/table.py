@@ -1,20 +1,21 @@
 """The table for the terminal: shared facts above, rows grouped by shape, doubts below, nothing ever cut off."""
 
-import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from attnbench.core.record import Record
+from attnbench.report.compare import cell
 from attnbench.report.facts import shared_phrases
-from attnbench.report.footnotes import Footnote, footnotes, marks
+from attnbench.report.footnotes import Footnote, footnotes, marks, other_units
 from attnbench.report.frame import MISSING, Column, Row, identity_columns, measured_columns, rows_of
+from attnbench.report.ruled import GAP, Field, Line, Ruled, folded, line_width
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-__all__ = ["Sheet", "fit", "folded", "footnote_grid", "render", "sheet"]
+__all__ = ["Sheet", "drawn", "fit", "folded", "footnote_grid", "render", "sheet", "sheet_of"]
 
 # What stays longest when the terminal is narrow. Readings of other packages stand before "static.flops", since
 # FLOPs and the prediction only repeat what the MACs and the measured peak say.
@@ -24,16 +25,23 @@ IMPORTANCE = ("latency.median_ms", "compare.speedup", "compare.attention_speedup
               "energy.joules_per_step", "static.backward_macs", "static.flops",
               "static.predicted_peak_bytes", "static.recomputed_macs")  # fmt: skip
 
-_GAP = 2
 _NARROWEST_NAME = 8
+# Long names are folded rather than let push out the figures: that of the target not below this part of the line, that
+# of its machine not below that.
+_NAME_PART, _MACHINE_PART = 2 / 5, 1 / 5
+_MACHINE = "case.machine"
 
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A table in words, ready to be drawn: `cells[row][column]` under `columns`, in `groups` of rows of one shape."""
+    """A table in words, ready to be drawn: `cells[row][column]` under `columns`, in `groups` of rows of one shape.
+
+    `texts[column][row]` is what a column says by itself of each row, without marks and statuses.
+    """
 
     caption: str
     columns: tuple[Column, ...]
+    texts: tuple[tuple[str, ...], ...]
     cells: tuple[tuple[str, ...], ...]
     groups: tuple[int, ...]
     rows: tuple[Row, ...]
@@ -47,18 +55,25 @@ class Sheet:
 
 def sheet(records: Sequence[Record], baseline: str | None = None, *, verbose: bool = False) -> Sheet:
     """All columns of the records, with those that are to be compared standing together."""
-    rows, groups = _grouped(rows_of(records, baseline))
+    return sheet_of(rows_of(records, baseline), verbose=verbose)
+
+
+def sheet_of(rows: Sequence[Row], *, verbose: bool = False) -> Sheet:
+    """As `sheet`, of rows that have their baselines, which need not be among them."""
+    rows, groups = _grouped(rows)
     ordered = [row.record for row in rows]
     columns = (*identity_columns(ordered), *measured_columns(rows))
-    notes = tuple(footnotes(ordered, verbose=verbose))
-    return Sheet(_caption(ordered, columns), columns, _cells(columns, rows, notes), groups, tuple(rows), notes)
+    notes = (*footnotes(ordered, verbose=verbose), *other_units(rows))
+    texts = tuple(tuple(map(column.text, rows)) for column in columns)
+    cells = _Placing(rows, notes).cells(columns, texts)
+    return Sheet(_caption(ordered, columns), columns, texts, cells, groups, tuple(rows), notes)
 
 
 def _grouped(rows: Sequence[Row]) -> tuple[list[Row], tuple[int, ...]]:
     """The rows with equal shapes side by side, and for each row the number of its group."""
     groups: dict[Hashable, list[Row]] = {}
     for row in rows:
-        groups.setdefault((row.record.case.shape_key, row.record.env.get("fingerprint")), []).append(row)
+        groups.setdefault(cell(row.record), []).append(row)
     ordered = [row for group in groups.values() for row in group]
     return ordered, tuple(number for number, group in enumerate(groups.values()) for _ in group)
 
@@ -69,62 +84,76 @@ def _caption(records: Sequence[Record], columns: Sequence[Column]) -> str:
     return ", ".join([*([facts] if facts else []), *(["forward MACs; 1 MAC = 2 FLOPs"] if counted else [])])
 
 
-def _cells(columns: Sequence[Column], rows: Sequence[Row], notes: Sequence[Footnote]) -> tuple[tuple[str, ...], ...]:
-    return tuple(_row_cells(columns, row, mark) for row, mark in zip(rows, marks(notes, len(rows)), strict=True))
+class _Placing:
+    """Where statuses and marks stand: a row that went wrong says how in the first cell that this left empty, or else
+    beside its name, and its marks follow that."""
 
+    def __init__(self, rows: Sequence[Row], notes: Sequence[Footnote]) -> None:
+        self._statuses = {n: row.record.status for n, row in enumerate(rows) if not row.record.ok}
+        self._marks = {n: mark for n, mark in enumerate(marks(notes, len(rows))) if mark}
 
-def _row_cells(columns: Sequence[Column], row: Row, mark: str) -> tuple[str, ...]:
-    """A row that went wrong says how in the first cell that this left empty, or else beside its name."""
-    cells = [column.text(row) for column in columns]
-    place = 0
-    if not row.record.ok:
-        empty = [n for n, column in enumerate(columns) if column.measured and cells[n] == MISSING]
-        place = empty[0] if empty else 0
-        cells[place] = row.record.status if empty else f"{cells[0]} ({row.record.status})"
-    cells[place] += mark
-    return tuple(cells)
+    def cells(self, columns: Sequence[Column], texts: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+        """What stands in each row under the columns."""
+        lines = [list(line) for line in zip(*texts, strict=True)]
+        for place, row, text in self.changed(columns, texts):
+            lines[row][place] = text
+        return tuple(map(tuple, lines))
+
+    def changed(self, columns: Sequence[Column], texts: Sequence[Sequence[str]]) -> Iterator[tuple[int, int, str]]:
+        """The column, the row and the text of each cell that is not what its column says."""
+        measured = [place for place, column in enumerate(columns) if column.measured]
+        for row, status in self._statuses.items():
+            empty = next((place for place in measured if texts[place][row] == MISSING), None)
+            words = f"{texts[0][row]} ({status})" if empty is None else status
+            yield empty or 0, row, words + self._marks.get(row, "")
+        for row in self._marks.keys() - self._statuses.keys():
+            yield 0, row, texts[0][row] + self._marks[row]
 
 
 def fit(full: Sheet, width: int) -> Sheet:
     """The sheet without as many of its least important columns as it takes to be `width` characters wide."""
-    fitted = full
-    while _width(fitted, width) > width and (least := _least_important(fitted)) is not None:
-        kept = tuple(column for column in fitted.columns if column is not least)
-        cells = _cells(kept, full.rows, full.notes)
-        hidden = tuple(column.title for column in full.columns if column not in kept)
-        fitted = replace(fitted, columns=kept, cells=cells, hidden=hidden)
-    return fitted
+    placing = _Placing(full.rows, full.notes)
+    plain = {id(column): _widest(column, texts) for column, texts in zip(full.columns, full.texts, strict=True)}
+    kept = list(range(len(full.columns)))
+    while True:
+        columns = tuple(full.columns[place] for place in kept)
+        texts = tuple(full.texts[place] for place in kept)
+        widths = [plain[id(column)] for column in columns]
+        for place, _, text in placing.changed(columns, texts):
+            widths[place] = max(widths[place], line_width(text))
+        least = _least_important(full.columns, kept)
+        if least is None or _least_width(columns, widths, width) <= width:
+            break
+        kept.remove(least)
+    hidden = tuple(column.title for place, column in enumerate(full.columns) if place not in kept)
+    return replace(full, columns=columns, texts=texts, cells=placing.cells(columns, texts), hidden=hidden)
 
 
-def _least_important(chosen: Sheet) -> Column | None:
-    droppable = [column for column in chosen.columns if not column.name.startswith("case.")]
-    return max(droppable, key=lambda column: _rank(column.name), default=None)
+def _least_important(columns: Sequence[Column], kept: Sequence[int]) -> int | None:
+    droppable = [place for place in kept if not columns[place].name.startswith("case.")]
+    return max(droppable, key=lambda place: _rank(columns[place].name), default=None)
 
 
 def _rank(name: str) -> int:
     return IMPORTANCE.index(name if name in IMPORTANCE else "")
 
 
-def _width(chosen: Sheet, available: int) -> int:
-    widths = _column_widths(chosen)
-    # A long name is folded rather than let push out the figures, but not below two fifths of the line.
-    return sum(widths[1:]) + min(widths[0], available * 2 // 5) + _GAP * (len(widths) - 1)
+def _widest(column: Column, texts: Sequence[str]) -> int:
+    return max(map(line_width, (*_heading_lines(column), *texts)))
 
 
-def _column_widths(chosen: Sheet) -> list[int]:
-    from rich.cells import cell_len
-
-    bodies = zip(*chosen.cells, strict=True)
-    return [
-        max(cell_len(text) for text in (*_heading_lines(column), *body))
-        for column, body in zip(chosen.columns, bodies, strict=True)
-    ]
-
-
-def _heading_lines(column: Column) -> list[str]:
+def _heading_lines(column: Column) -> tuple[str, ...]:
     # The unit stands under the title: figures are narrower than "Peak memory (MiB)".
     unit = column.heading.removeprefix(column.title).strip()
-    return [column.title, unit] if unit else [column.title]
+    return (column.title, unit) if unit else (column.title,)
+
+
+def _least_width(columns: Sequence[Column], widths: Sequence[int], available: int) -> int:
+    """What the columns take once names are folded as far as they may be."""
+    parts = [_NAME_PART, *(_MACHINE_PART if column.name == _MACHINE else None for column in columns[1:])]
+    least = (width if part is None else min(width, int(available * part))
+             for part, width in zip(parts, widths, strict=True))  # fmt: skip
+    return sum(least) + GAP * (len(widths) - 1)
 
 
 def render(
@@ -138,26 +167,30 @@ def render(
         return Text("No records.")
     chosen = fit(sheet(records, baseline, verbose=verbose), width)
     parts: list[RenderableType] = [Text(chosen.caption, style="italic"), Text()] if chosen.caption else []
-    return Group(*parts, _draw(chosen, width), *_below(chosen, width))
+    return Group(*parts, drawn(chosen, width), *_below(chosen, width))
 
 
-def _draw(chosen: Sheet, width: int) -> "Table":
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+def drawn(chosen: Sheet, width: int) -> Ruled:
+    """The rows under their headings, on `width` columns."""
+    widths = _folded_widths(chosen, width)
+    fields = [Field(_heading_lines(column), fitting, column.is_figure)
+              for column, fitting in zip(chosen.columns, widths, strict=True)]  # fmt: skip
+    rows = zip(chosen.rows, chosen.cells, _group_ends(chosen), strict=True)
+    return Ruled(fields, [Line(cells, _styles(cells, row), last) for row, cells, last in rows])
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, _GAP - 1))
-    widths = _column_widths(chosen)
-    left = width - sum(widths[1:]) - _GAP * (len(widths) - 1)
-    widths[0] = min(widths[0], max(_NARROWEST_NAME, left))
-    for column, fitting in zip(chosen.columns, widths, strict=True):
-        lines = Text("\n".join(_heading_lines(column)))
-        justify: Literal["left", "right"] = "right" if column.is_figure else "left"
-        table.add_column(lines, width=fitting, justify=justify, overflow="fold")
-    for row, cells, last in zip(chosen.rows, chosen.cells, _group_ends(chosen), strict=True):
-        words = ("\n".join(folded(cells[0], widths[0])), *cells[1:])
-        table.add_row(*(Text(word, style=_style(word, row)) for word in words), end_section=last)
-    return table
+
+def _folded_widths(chosen: Sheet, width: int) -> list[int]:
+    """The columns' widths: the figures what they need, then machines and names what these leave them."""
+    bodies = zip(*chosen.cells, strict=True)
+    widths = [_widest(column, body) for column, body in zip(chosen.columns, bodies, strict=True)]
+    left = width - sum(widths) - GAP * (len(widths) - 1)
+    for place, column in enumerate(chosen.columns):
+        if left < 0 and column.name == _MACHINE:
+            fitting = max(widths[place] + left, min(widths[place], int(width * _MACHINE_PART)))
+            left, widths[place] = left + widths[place] - fitting, fitting
+    if left < 0:
+        widths[0] = min(widths[0], max(_NARROWEST_NAME, widths[0] + left))
+    return widths
 
 
 def _group_ends(chosen: Sheet) -> list[bool]:
@@ -167,36 +200,12 @@ def _group_ends(chosen: Sheet) -> list[bool]:
     return [several and group != after for group, after in zip(chosen.groups, following, strict=True)]
 
 
-def _style(word: str, row: Row) -> str:
+def _styles(cells: Sequence[str], row: Row) -> tuple[tuple[int, str], ...]:
+    if row.record.ok:
+        return ()
     status = row.record.status
-    if row.record.ok or status not in word:
-        return ""
-    return "yellow" if status in ("oom", "unsupported", "skipped") else "red"
-
-
-def folded(text: str, width: int) -> list[str]:
-    """The text on lines of at most `width` cells, broken behind a separator where there is one."""
-    from rich.cells import cell_len
-
-    lines = [""]
-    for word in re.split(r"(?<=[/.:+_\- ])", text):
-        for piece in _chopped(word, width):
-            if cell_len(lines[-1] + piece.rstrip()) > width:
-                lines.append("")
-            lines[-1] += piece
-    return [line.rstrip() for line in lines]
-
-
-def _chopped(word: str, width: int) -> list[str]:
-    """The word in pieces of at most `width` cells; rich's own way of chopping loses signs that have no width."""
-    from rich.cells import cell_len
-
-    pieces = [""]
-    for sign in word:
-        if pieces[-1] and cell_len(pieces[-1] + sign) > width:
-            pieces.append("")
-        pieces[-1] += sign
-    return pieces
+    style = "yellow" if status in ("oom", "unsupported", "skipped") else "red"
+    return tuple((place, style) for place, text in enumerate(cells) if status in text)
 
 
 def _below(chosen: Sheet, width: int) -> "list[RenderableType]":
