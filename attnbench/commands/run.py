@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from attnbench.commands import options as opt
+from attnbench.commands.dry_run import dry_run as forecast
 from attnbench.commands.planned import planned, wanted
 from attnbench.commands.terminal import INTERRUPTED, interruptible, new_console, say_set_aside
 from attnbench.core.errors import UsageError
@@ -88,7 +89,7 @@ def run(
     _resumable(records_to, resume=resume)
     sitting = Sitting(questions, executor, who, records_to, timeout, resume=resume, quiet=quiet)
     if dry_run:
-        return _dry(sitting)
+        return forecast(sitting, format_)
     with interruptible():
         try:
             _measure(sitting)
@@ -200,10 +201,6 @@ def _crew(lanes: Sequence[Any], sitting: Sitting, screen: "Screen") -> Any:
     several = len(lanes) > 1
     return closing(Crew(lanes, sitting.timeout, lambda lane, what: screen.starting(what, lane if several else ""),
                         each_fresh=sitting.wanted.isolation == "case"))  # fmt: skip
-
-
-def _dry(sitting: Sitting) -> int:
-    raise UsageError("--dry-run is not there yet.")
 
 
 def _print(records: "Sequence[Record]", format_: str, baseline: str | None) -> None:
