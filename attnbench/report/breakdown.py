@@ -82,7 +82,8 @@ def render_breakdowns(records: Sequence[Record], by: Way, width: int = 80, depth
 
 def _missing(records: Sequence[Record], by: Way) -> str:
     names = ", ".join(dict.fromkeys(visible(record.case.name) for record in records)) or "a file without records"
-    again = f": measure again with `{records[0].repro} --metrics static`" if records and records[0].repro else ""
+    repro = visible(records[0].repro) if records else ""
+    again = f": measure again with `{repro} --metrics static`" if repro else ""
     return f"no break-down by {by} is recorded for {names}{again}."
 
 

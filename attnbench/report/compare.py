@@ -9,7 +9,7 @@ from attnbench.core.errors import UsageError
 from attnbench.core.record import Better, Record
 from attnbench.core.registry import did_you_mean
 from attnbench.core.stats import Estimate, geometric_mean
-from attnbench.report.facts import label, varying_facts
+from attnbench.report.facts import label, varying_facts, visible
 from attnbench.report.machines import fingerprint, machine_names
 
 __all__ = ["ATTENTION_ALONE", "LATENCY", "PEAK_MEMORY", "Answer", "Baselines", "Mean", "Ratio", "attention_speedup",
@@ -148,7 +148,7 @@ def require_baseline(records: Sequence[Record], baseline: str) -> None:
     """
     names = dict.fromkeys(record.case.name for record in records)
     if baseline not in names:
-        known = ", ".join(names)
+        known = visible(", ".join(names))
         raise UsageError(f"no record is named {baseline!r}, so nothing can be compared with it."
                          f"{did_you_mean(baseline, names)} There are: {known}.")  # fmt: skip
 

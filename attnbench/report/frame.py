@@ -122,7 +122,8 @@ def _reading_column(reading: Reading) -> Column:
     def text(row: Row) -> str:
         return amount(row.record, name)
 
-    return Column(name, reading.title, lambda row: row.record.value(name), text, unit, reading.better, measured=True)
+    title = visible(reading.title)
+    return Column(name, title, lambda row: row.record.value(name), text, unit, reading.better, measured=True)
 
 
 def amount(record: Record, name: str) -> str:
@@ -151,9 +152,13 @@ def figure(record: Record, name: str) -> str:
 def _estimate(record: Record, name: str) -> Estimate | None:
     """The reading with its interval, if it has one; an end of it may be zero or below, which forms no ratio."""
     reading = record.reading(name)
-    if reading is None or not reading.low or record.value(reading.low) is None:
+    if reading is None:
         return None
-    return Estimate(reading.value, record.value(reading.low), record.value(reading.high))
+    value, *ends = reading.value, record.value(reading.low), record.value(reading.high)
+    if not all(isinstance(each, int | float) for each in (value, *ends)) or not math.isfinite(value):
+        return None
+    # An end that is not a number leaves everything open.
+    return Estimate(value, *(math.inf if math.isnan(end) else end for end in ends))
 
 
 def _digits(precision: float) -> int:
