@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from attnbench.core.case import Scalar
 from attnbench.core.record import Record
-from attnbench.report.machines import device_name, fingerprint, gpu_naming, host, machine_names
+from attnbench.report.machines import device_name, environments, fingerprint, gpu_naming, host
 
 __all__ = ["PLACES", "Fact", "facts_of", "label", "shared_phrases", "target_title", "varying_facts", "visible"]
 
@@ -34,7 +34,7 @@ def _twins(record: Record) -> Hashable:
 
 
 # Titles of what tells where a row was measured; all others tell what.
-PLACES = ("Machine", "Host", "GPU")
+PLACES = ("Machine", "Environment", "Host", "GPU")
 
 _DEVICE = Fact("Device", lambda record: record.case.device)
 _OF_THE_CASE = (
@@ -52,23 +52,18 @@ _OF_THE_CASE = (
 
 
 def facts_of(records: Sequence[Record]) -> tuple[Fact, ...]:
-    """All facts there are, in the order of their columns; how machines are called depends on which there are."""
+    """All facts there are, in the order of their columns; what tells machines apart depends on which there are."""
+    told = environments(records)
+    machine, environment, host_, gpu = PLACES
     return (
         _DEVICE,
-        Fact(PLACES[0], _machine_naming(records)),
+        Fact(machine, device_name),
+        Fact(environment, lambda record: told[fingerprint(record)]),
         # Machines of one kind are compared with each other: which of them it was is told only where there are several.
-        Fact(PLACES[1], host, among=fingerprint),
-        Fact(PLACES[2], gpu_naming(records), "GPU {}", among=lambda record: (fingerprint(record), host(record))),
+        Fact(host_, host, among=fingerprint),
+        Fact(gpu, gpu_naming(records), "GPU {}", among=lambda record: (fingerprint(record), host(record))),
         *_OF_THE_CASE,
     )
-
-
-def _machine_naming(records: Sequence[Record]) -> Callable[[Record], Scalar]:
-    names = machine_names(records)
-    if len(names) > 1:
-        return lambda record: names[fingerprint(record)]
-    # A device without a name of its own has been said.
-    return lambda record: None if device_name(record) in ("", record.case.device) else device_name(record)
 
 
 def shared_phrases(records: Sequence[Record]) -> list[str]:

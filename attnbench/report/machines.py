@@ -1,11 +1,12 @@
 """Machines in words: what tells the environments of records apart, and one GPU or host from others of its kind."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from attnbench.core.record import Record
 
-__all__ = ["device_name", "fingerprint", "gpu_naming", "host", "is_another_unit", "machine_names"]
+__all__ = ["device_name", "environments", "fingerprint", "gpu_naming", "host", "is_another_unit", "machine_names"]
 
 # What a fingerprint is made of beside the device's name, in the order in which it is told.
 _PARTS = {"torch": "torch {}", "cuda": "CUDA {}", "driver": "driver {}", "threads": "threads {}", "cpu": "{}",
@@ -20,8 +21,9 @@ def fingerprint(record: Record) -> str:
 
 
 def device_name(record: Record) -> str:
-    """`NVIDIA H200`; empty where nobody wrote it down."""
-    return str(record.env.get("device_name") or "")
+    """`NVIDIA H200`; empty where nobody wrote it down, or it says no more than the device of the case."""
+    name = str(record.env.get("device_name") or "")
+    return "" if name == record.case.device else name
 
 
 def host(record: Record) -> str | None:
@@ -60,37 +62,39 @@ def is_another_unit(record: Record, other: Record) -> bool:
     return False
 
 
-def machine_names(records: Iterable[Record]) -> Mapping[str, str]:
-    """A name for each fingerprint, no two alike: the device's and, where several share that, all that differs."""
-    environments: dict[str, Mapping[str, Any]] = {}
-    alike: dict[str, list[str]] = {}
+def environments(records: Iterable[Record]) -> Mapping[str, str]:
+    """What tells each fingerprint from the others of the same device, in words; empty where its name is enough."""
+    kinds: dict[str, dict[str, Mapping[str, Any]]] = {}
     for record in records:
-        mark = fingerprint(record)
-        if mark not in environments:
-            environments[mark] = record.env
-            alike.setdefault(device_name(record), []).append(mark)
-    names: dict[str, str] = {}
-    for device, marks in alike.items():
-        names |= _told_apart(device, {mark: environments[mark] for mark in marks})
-    return names
+        kinds.setdefault(device_name(record), {}).setdefault(fingerprint(record), record.env)
+    return {mark: words for kind in kinds.values() for mark, words in _told_apart(kind).items()}
 
 
-def _told_apart(device: str, environments: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    differing = [part for part in _PARTS if len({str(env.get(part)) for env in environments.values()}) > 1]
-    names = {
-        mark: ", ".join([*([device] if device else []), *_words(env, differing)]) for mark, env in environments.items()
-    }
-    told = list(names.values())
+def machine_names(records: Iterable[Record]) -> Mapping[str, str]:
+    """A name for each fingerprint, no two alike: `NVIDIA H200, torch 2.8.0`."""
+    known = list(records)
+    told = environments(known)
+    devices = {fingerprint(record): str(record.env.get("device_name") or "") for record in known}
+    parts = {mark: [part for part in (device, told[mark]) if part] for mark, device in devices.items()}
+    return {mark: ", ".join(words) or "an unknown machine" for mark, words in parts.items()}
+
+
+def _told_apart(kind: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """All that differs among the environments of one kind of device."""
+    if len(kind) == 1:
+        return dict.fromkeys(kind, "")
+    differing = [part for part in _PARTS if len({str(env.get(part)) for env in kind.values()}) > 1]
+    words = {mark: ", ".join(_words(env, differing)) for mark, env in kind.items()}
+    alike = Counter(words.values())
     # An old record may not tell what made its fingerprint another one.
-    return {mark: name if name and told.count(name) == 1 else _unnamed(name, mark) for mark, name in names.items()}
+    return {mark: text if text and alike[text] == 1 else _unnamed(text, mark) for mark, text in words.items()}
 
 
 def _words(env: Mapping[str, Any], parts: Sequence[str]) -> list[str]:
     values = ((part, env.get(part)) for part in parts)
-    spelled = {True: "on", False: "off"}
-    return [_PARTS[part].format(spelled.get(value, value) if isinstance(value, bool) else value)
+    return [_PARTS[part].format({True: "on", False: "off"}[value] if isinstance(value, bool) else value)
             for part, value in values if value is not None]  # fmt: skip
 
 
-def _unnamed(name: str, mark: str) -> str:
-    return ", ".join([*([name] if name else []), f"fingerprint {mark[:_SHORT]}" if mark else "unknown"])
+def _unnamed(words: str, mark: str) -> str:
+    return ", ".join([*([words] if words else []), f"fingerprint {mark[:_SHORT]}" if mark else "unknown"])

@@ -27,9 +27,9 @@ IMPORTANCE = ("latency.median_ms", "compare.speedup", "compare.attention_speedup
 
 _NARROWEST_NAME = 8
 # Long names are folded rather than let push out the figures: that of the target not below this part of the line, that
-# of its machine not below that.
+# of its machine and what is said of it not below that.
 _NAME_PART, _MACHINE_PART = 2 / 5, 1 / 5
-_MACHINE = "case.machine"
+_MACHINE = ("case.machine", "case.environment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ def _heading_lines(column: Column) -> tuple[str, ...]:
 
 def _least_width(columns: Sequence[Column], widths: Sequence[int], available: int) -> int:
     """What the columns take once names are folded as far as they may be."""
-    parts = [_NAME_PART, *(_MACHINE_PART if column.name == _MACHINE else None for column in columns[1:])]
+    parts = [_NAME_PART, *(_MACHINE_PART if column.name in _MACHINE else None for column in columns[1:])]
     least = (width if part is None else min(width, int(available * part))
              for part, width in zip(parts, widths, strict=True))  # fmt: skip
     return sum(least) + GAP * (len(widths) - 1)
@@ -185,7 +185,7 @@ def _folded_widths(chosen: Sheet, width: int) -> list[int]:
     widths = [_widest(column, body) for column, body in zip(chosen.columns, bodies, strict=True)]
     left = width - sum(widths) - GAP * (len(widths) - 1)
     for place, column in enumerate(chosen.columns):
-        if left < 0 and column.name == _MACHINE:
+        if left < 0 and column.name in _MACHINE:
             fitting = max(widths[place] + left, min(widths[place], int(width * _MACHINE_PART)))
             left, widths[place] = left + widths[place] - fitting, fitting
     if left < 0:

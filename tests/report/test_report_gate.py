@@ -99,7 +99,7 @@ def test_another_environment_leaves_what_was_measured_undecided():
     verdicts = judge(one(*static(1, 2), *LATENCY), one(*static(1, 3), *live(99.0, peak=9), env={"fingerprint": "x"}))
     assert outcomes(verdicts) == {"Params": "same", "MACs": "changed", "FLOPs": "changed", "Latency": "undecided",
                                   "Peak memory": "undecided"}  # fmt: skip
-    assert "different environments (cpu; and fingerprint x)" in verdicts[-1].reason
+    assert "different environments (cpu, fingerprint f00d; and fingerprint x)" in verdicts[-1].reason
 
 
 def test_a_rate_is_not_judged_beside_the_latency_it_restates():
