@@ -14,7 +14,7 @@ from attnbench.engine.executors.executor import EXECUTORS, Wanted
 from attnbench.engine.executors.local import spelled_out
 from attnbench.engine.processes import check
 from attnbench.engine.question import Question
-from attnbench.engine.session import files_of, prepared
+from attnbench.engine.session import prepared, targets_of
 from attnbench.engine.sweep import Sweep
 from attnbench.metrics.metric import Options
 from attnbench.report.exporters import export
@@ -52,13 +52,20 @@ def benchmark(
         check(each, isolate=isolate)
     if resume and out is None:
         raise UsageError("resume=True goes on with a file of records: name it with out=.")
-    files = files_of([question.case for question in questions])
-    wanted = Wanted(spelled_out(devices), "auto", address, "worker" if isolate else "none", files)
+    wanted = Wanted(spelled_out(devices), _device(questions, executor), address, "worker" if isolate else "none",
+                    targets_of(question.case for question in questions))  # fmt: skip
     store = None if out is None else Store(Path(out))
     with EXECUTORS[executor](wanted) as lanes, closing(Crew(lanes, timeout)) as crew:
         session = prepared(questions, crew, Path(out) if resume and out is not None else None)
         yield from session.kept
         yield from session.records(crew, store)
+
+
+def _device(questions: Sequence[Question], executor: str) -> str:
+    devices = {question.case.device for question in questions}
+    if len(devices) > 1 and executor != "local":
+        raise UsageError(f"Cases for {' and '.join(sorted(devices))}: executor {executor!r} measures on one of them.")
+    return devices.pop() if len(devices) == 1 else "auto"
 
 
 def _questions(cases: Sweep | Sequence[Case | Question], options: Options) -> list[Question]:

@@ -16,7 +16,7 @@ from attnbench.commands.run import RunCommand, run
 from attnbench.commands.suite import suite
 from attnbench.commands.terminal import CANNOT_JUDGE, INTERRUPTED, USAGE
 from attnbench.core.errors import AttnbenchError, CannotJudgeError
-from attnbench.core.plugins import PluginWarning
+from attnbench.core.plugins import LeftOutWarning
 
 __all__ = ["app", "main"]
 
@@ -59,7 +59,7 @@ def main() -> NoReturn:
 
 
 def _code() -> int:
-    warnings.showwarning = _show  # one line for a plug-in that is left out, instead of Python's own two
+    warnings.showwarning = _show  # one line for what is left out, instead of Python's own two
     try:
         result = app(standalone_mode=False)
     except AttnbenchError as error:
@@ -84,7 +84,7 @@ def _code() -> int:
 def _show(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
 ) -> None:
-    if issubclass(category, PluginWarning):
+    if issubclass(category, LeftOutWarning):
         _say(str(message))
     else:
         _SHOW(message, category, filename, lineno, file, line)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from attnbench.engine.question import Question
     from attnbench.metrics.metric import Options
 
-__all__ = ["planned", "wanted"]
+__all__ = ["for_these", "planned", "wanted"]
 
 # What stands in the file where there is a suite; the rest can be said beside it.
 _OF_SUITES = ("module", "network", "attn", "swap", "at", "res", "img_size", "seq_len", "batch_size", "dim", "heads",
@@ -70,6 +70,13 @@ def planned(typed: Mapping[str, Any], who: "Wanted") -> "list[Question]":
     for options in dict.fromkeys(question.options for question in questions):
         check(options, isolate=who.isolation != "none")
     return questions
+
+
+def for_these(who: "Wanted", questions: "Sequence[Question]") -> "Wanted":
+    """Who is to measure, and what."""
+    from attnbench.engine.session import targets_of
+
+    return replace(who, targets=targets_of(question.case for question in questions))
 
 
 def _of_options(typed: Mapping[str, Any], device: str) -> "list[Question]":

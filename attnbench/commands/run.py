@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 
 from attnbench.commands import options as opt
 from attnbench.commands.dry_run import dry_run as forecast
-from attnbench.commands.planned import planned, wanted
+from attnbench.commands.planned import for_these, planned, wanted
 from attnbench.commands.terminal import INTERRUPTED, interruptible, new_console, say_set_aside
 from attnbench.core.errors import UsageError
 
@@ -87,7 +87,7 @@ def run(
     _known_baseline(baseline, questions)
     records_to, exports = _outputs(out or [])
     _resumable(records_to, resume=resume)
-    sitting = Sitting(questions, executor, who, records_to, timeout, resume=resume, quiet=quiet)
+    sitting = Sitting(questions, executor, for_these(who, questions), records_to, timeout, resume=resume, quiet=quiet)
     if dry_run:
         return forecast(sitting, format_)
     with interruptible():

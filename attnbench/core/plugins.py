@@ -10,11 +10,15 @@ from typing import Any
 
 from attnbench.core.errors import named
 
-__all__ = ["Plugin", "PluginWarning", "left_out", "plugin_names", "plugins"]
+__all__ = ["LeftOutWarning", "Plugin", "PluginWarning", "left_out", "plugin_names", "plugins"]
 
 
-class PluginWarning(UserWarning):
-    """A plug-in was left out; what else there is works without it."""
+class LeftOutWarning(UserWarning):
+    """Something was left out, and what else there is works without it; the command line says it on one line."""
+
+
+class PluginWarning(LeftOutWarning):
+    """A plug-in was left out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from attnbench.engine.crew import Crew
 from attnbench.engine.question import Question, command
 from attnbench.targets.names import split
 
-__all__ = ["Session", "asked", "files_of", "prepared"]
+__all__ = ["Session", "asked", "files_of", "prepared", "targets_of"]
 
 # What does not change the figures, but only whether they are taken, or that nobody can ask for.
 _NO_QUESTION = ("mem_limit", "scratch")
@@ -73,9 +73,13 @@ def asked(question: Question) -> dict[str, Any]:
 
 def files_of(cases: Sequence[Case]) -> tuple[str, ...]:
     """The user's files that the Cases are about, as they were typed."""
-    names = dict.fromkeys(name for case in cases for name in (case.target, case.insert, case.swap) if name)
-    parts = [split(name) for name in names]
+    parts = map(split, targets_of(cases))
     return tuple(dict.fromkeys(place for source, place, _ in parts if source == "file"))
+
+
+def targets_of(cases: Iterable[Case]) -> tuple[str, ...]:
+    """The names of all that the Cases are about: targets, and what is put into them."""
+    return tuple(dict.fromkeys(name for case in cases for name in (case.target, case.insert, case.swap) if name))
 
 
 @cache

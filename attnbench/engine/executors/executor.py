@@ -7,10 +7,11 @@ from importlib import import_module
 from typing import Any, Literal
 
 from attnbench.core.errors import AttnbenchError
+from attnbench.core.plugins import LeftOutWarning
 from attnbench.core.registry import Registry
 from attnbench.engine.channels import Channel
 
-__all__ = ["EXECUTORS", "Executor", "Isolation", "Lane", "LaneLost", "Wanted"]
+__all__ = ["EXECUTORS", "Executor", "Isolation", "Lane", "LaneLost", "LaneWarning", "Wanted"]
 
 # A worker process for each lane, a fresh one for each case, or none.
 Isolation = Literal["worker", "case", "none"]
@@ -20,13 +21,17 @@ class LaneLost(AttnbenchError):  # noqa: N818 - it is news, not a mistake
     """What answered is gone with its machine, through no fault of the Case: another lane has to measure it."""
 
 
-@dataclass(frozen=True, slots=True)
+class LaneWarning(LeftOutWarning):
+    """A lane that could have been is not."""
+
+
+@dataclass(slots=True)
 class Lane:
     """A place where Cases are measured one after the other, alone on their device.
 
     `open` starts what answers, or raises LaneLost where nothing can be started any more; `device` is what Cases are
     asked for there, and "" leaves them as they are. Lanes of one `host` share its memory and its cores. `facts` go into
-    the `env` of each record.
+    the `env` of each record. Where `open` finds another machine, it changes `name`, `host` and `facts` to that.
     """
 
     name: str
@@ -41,15 +46,15 @@ class Wanted:
     """What somebody asked of an executor.
 
     `devices` are those that lanes are wanted on, none leaves it to the executor; `device` is the one of the Cases
-    (`auto`, `cpu`, `cuda`, `cuda:1`). `files` are those of the user that lanes elsewhere need. `quiet` silences what
-    modules print.
+    (`auto`, `cpu`, `cuda`, `cuda:1`). `targets` are the names of all that is measured, since lanes elsewhere need the
+    user's files behind them. `quiet` silences what modules print.
     """
 
     devices: tuple[str, ...] = ()
     device: str = "auto"
     address: str | None = None
     isolation: Isolation = "worker"
-    files: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
     quiet: bool = False
 
 
