@@ -1,6 +1,6 @@
 """Takes a target's text apart and finds what can be known wrong about it before torch is loaded."""
 
-from pathlib import Path
+import os
 from typing import Literal
 
 from attnbench.core.errors import UsageError
@@ -69,8 +69,8 @@ def canonical(text: str, kind: str) -> str:
         return _of_kind(text, PROVIDERS[source].kind, kind)
     if source == "built-in":
         return _built_in(text, kind)
-    if source == "file" and not Path(place).is_file():
-        what = "is a folder" if Path(place).is_dir() else "does not exist"
+    if source == "file" and not os.path.isfile(place):  # noqa: PTH113 - Path's raises where a name is too long
+        what = "is a folder" if os.path.isdir(place) else "does not exist"  # noqa: PTH112
         raise UsageError(f"the file {place} {what}: give the path of a Python file, like my_attn.py:MyAttn.")
     if source == "import" and not (name.replace(".", "").isidentifier() and place.replace(".", "").isidentifier()):
         raise UsageError(f"{text!r} is no target: write a name, my_attn.py:MyAttn or package.module:Class.")

@@ -127,11 +127,12 @@ class _Statement:
     def _elements(self, end: int, key: Place) -> int:
         """How many elements of the list stand on the lines up to that one."""
         for last in range(end, -1, -1):  # in the midst of an element nothing parses: then those before it
-            value: Any = _tried([*self.lines[: last + 1], "]"])
-            if value is not None:
-                for part in key:
-                    value = value[part]
-                return len(value)
+            for closing in ("]", "]}"):
+                value: Any = _tried([*self.lines[: last + 1], closing])
+                if value is not None:
+                    for part in key:
+                        value = value.get(part, {})
+                    return len(value)
         return 0
 
 

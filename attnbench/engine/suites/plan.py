@@ -81,13 +81,13 @@ class Plan:
         """The case with the heads, layout and hyper-parameters that the overrides give; the last one wins."""
         change: dict[str, Said] = {key: said for rule in fitting for key, said in rule.change.items()}
         texts = [f"{name}={value}" for name, (value,) in hyper_parameters(change).items()]
-        fields: dict[str, Any] = {"params": tuple(sorted((dict(case.params) | dict(settings(texts))).items()))}
+        changes: dict[str, Any] = {"params": tuple(sorted((dict(case.params) | dict(settings(texts))).items()))}
         try:
             if "heads" in change:
-                fields["heads"] = positive("--heads", change["heads"].values[0])
+                changes["heads"] = positive("--heads", change["heads"].values[0])
             if "layout" in change:
-                fields["layout"] = one_of("--layout", change["layout"].values[0], LAYOUT_NAMES)
-            case = case.with_(**fields)
+                changes["layout"] = one_of("--layout", change["layout"].values[0], LAYOUT_NAMES)
+            case = case.with_(**changes)
             sensible(case)
         except UsageError as error:
             raise located(error, change, self._file, fitting[-1].place) from error
