@@ -34,8 +34,14 @@ def jsonl(records: Sequence[Record], baseline: str | None = None) -> str:
 
 @EXPORTERS.register("json")
 def json(records: Sequence[Record], baseline: str | None = None) -> str:
-    """The same records as one indented JSON array."""
-    return json_module.dumps([record.to_dict() for record in records], ensure_ascii=False, indent=2) + "\n"
+    """The same records as one JSON array, each section of a record on a line of its own."""
+    return f"[{','.join(map(_sections, records))}\n]\n" if records else "[]\n"
+
+
+def _sections(record: Record) -> str:
+    # Indented to the last figure it would be half as large again, and take ten times as long to write.
+    lines = (f'    "{name}": {json_module.dumps(part, ensure_ascii=False)}' for name, part in record.to_dict().items())
+    return "\n  {\n" + ",\n".join(lines) + "\n  }"
 
 
 @EXPORTERS.register("csv")

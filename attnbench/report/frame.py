@@ -128,13 +128,18 @@ def _reading_column(reading: Reading) -> Column:
 
 def amount(record: Record, name: str) -> str:
     """The reading as a cell, with its interval: `35.21 ± 0.8 %`."""
-    estimate = _estimate(record, name)
-    return figure(record, name) + (f" ± {_percent(estimate.precision)} %" if estimate else "")
+    reading = record.reading(name)
+    estimate = _estimate(record, reading)
+    return _figure(reading, estimate) + (f" ± {_percent(estimate.precision)} %" if estimate else "")
 
 
 def figure(record: Record, name: str) -> str:
     """The reading in its printed unit, with no more digits than its interval allows: 1021 ± 12 % is 1000."""
     reading = record.reading(name)
+    return _figure(reading, _estimate(record, reading))
+
+
+def _figure(reading: Reading | None, estimate: Estimate | None) -> str:
     if reading is None or reading.value is None:
         return MISSING
     value, unit = reading.value, unit_of(reading.unit)
@@ -142,23 +147,22 @@ def figure(record: Record, name: str) -> str:
         return "yes" if value else "no"
     if not isinstance(value, int | float) or not math.isfinite(value):
         return visible(str(value))
-    estimate = _estimate(record, name)
     if estimate is None:
         return unit.cell(value)
     digits = _digits(estimate.precision)
     return significant(float(f"{unit.scale(value):.{digits}g}"), digits)
 
 
-def _estimate(record: Record, name: str) -> Estimate | None:
+def _estimate(record: Record, reading: Reading | None) -> Estimate | None:
     """The reading with its interval, if it has one; an end of it may be zero or below, which forms no ratio."""
-    reading = record.reading(name)
-    if reading is None:
+    if reading is None or not reading.low:
         return None
     value, *ends = reading.value, record.value(reading.low), record.value(reading.high)
     if not all(isinstance(each, int | float) for each in (value, *ends)) or not math.isfinite(value):
         return None
-    # An end that is not a number leaves everything open.
-    return Estimate(value, *(math.inf if math.isnan(end) else end for end in ends))
+    if any(map(math.isnan, ends)):
+        return Estimate(value, -math.inf, math.inf)  # nothing is known of it, which is not that it is narrow
+    return Estimate(value, min(ends), max(ends))
 
 
 def _digits(precision: float) -> int:

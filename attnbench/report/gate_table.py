@@ -1,5 +1,6 @@
 """The verdicts of the gate for the terminal: what is not the same, worst first, and the rest folded into one line."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -7,18 +8,17 @@ from attnbench.report.compare import Ratio
 from attnbench.report.footnotes import superscript
 from attnbench.report.frame import MISSING
 from attnbench.report.gate import OUTCOMES, Verdict
-from attnbench.report.table import folded
+from attnbench.report.ruled import GAP, Field, Line, Ruled, line_width
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
-    from rich.table import Table
 
 __all__ = ["render_verdicts"]
 
 _STYLES = {"worse": "red", "changed": "red", "missing": "red", "undecided": "yellow", "better": "green", "new": "cyan"}
 _WIDE = ("Verdict", "Case", "Reading", "Baseline", "Candidate", "Change")
 _NARROW = ("Verdict", "Case and reading", "Baseline", "Candidate", "Change")
-_GAP = 2
+_WORDS = ("Verdict", "Case", "Reading", "Case and reading")
 _NARROWEST_CASE = 8
 
 
@@ -38,11 +38,7 @@ def render_verdicts(verdicts: Sequence[Verdict], width: int = 80) -> "Group":
     return Group(*parts, Text(_summary(verdicts)))
 
 
-def _table(news: Sequence[Verdict], marks: dict[str, str], width: int) -> "Table":
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
+def _table(news: Sequence[Verdict], marks: dict[str, str], width: int) -> Ruled:
     headings: tuple[str, ...] = _WIDE
     grid = [_on_one_line(found, marks) for found in news]
     if _total(widths := _widths(headings, grid)) > width:
@@ -50,25 +46,19 @@ def _table(news: Sequence[Verdict], marks: dict[str, str], width: int) -> "Table
         widths = _widths(headings, grid)
         # Only names are folded: a figure on two lines would be two figures.
         widths[1] = max(_NARROWEST_CASE, min(widths[1], width - _total(widths) + widths[1]))
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, _GAP - 1))
-    for heading, fitting in zip(headings, widths, strict=True):
-        words = heading in ("Verdict", "Case", "Reading", "Case and reading")
-        table.add_column(heading, width=fitting, justify="left" if words else "right", overflow="fold")
-    for found, cells in zip(news, grid, strict=True):
-        case = "\n".join(line for part in cells[1].split("\n") for line in folded(part, widths[1]))
-        table.add_row(Text(cells[0], style=_STYLES[found.outcome]), Text(case), *map(Text, cells[2:]))
-    return table
+    fields = [Field((heading,), fitting, heading not in _WORDS)
+              for heading, fitting in zip(headings, widths, strict=True)]  # fmt: skip
+    styles = (_STYLES[found.outcome] for found in news)
+    return Ruled(fields, [Line(cells, ((0, style),)) for cells, style in zip(grid, styles, strict=True)])
 
 
 def _widths(headings: Sequence[str], grid: Sequence[tuple[str, ...]]) -> list[int]:
-    from rich.cells import cell_len
-
     columns = zip(headings, *grid, strict=True)
-    return [max(cell_len(line) for cell in column for line in cell.split("\n")) for column in columns]
+    return [max(line_width(line) for cell in column for line in cell.split("\n")) for column in columns]
 
 
 def _total(widths: Sequence[int]) -> int:
-    return sum(widths) + _GAP * (len(widths) - 1)
+    return sum(widths) + GAP * (len(widths) - 1)
 
 
 def _on_one_line(found: Verdict, marks: dict[str, str]) -> tuple[str, ...]:
@@ -97,7 +87,8 @@ def _signed(ratio: float) -> str:
 
 def _summary(verdicts: Sequence[Verdict]) -> str:
     """`1 worse, 2 undecided; 37 readings the same.`"""
-    counts = {outcome: sum(found.outcome == outcome for found in verdicts) for outcome in OUTCOMES}
+    found = Counter(each.outcome for each in verdicts)
+    counts = {outcome: found[outcome] for outcome in OUTCOMES}
     news = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count and outcome != "same")
     same = f"{counts['same']} reading{'' if counts['same'] == 1 else 's'} the same" if counts["same"] else ""
     return "; ".join(part for part in (news, same) if part) + "."

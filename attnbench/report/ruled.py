@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["GAP", "Field", "Line", "Ruled", "folded", "line_width"]
 
 GAP = 2
+# Letters of one cell each, those of most tables; what others take is asked one by one.
+_PLAIN = re.compile(r"[ -~¡-¬®-˿–…⁰-⁹]*").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def _padded(text: str, field: Field) -> str:
 
 def line_width(text: str) -> int:
     """How many cells of a terminal the text takes."""
-    if text.isascii() and text.isprintable():
+    if _PLAIN(text):
         return len(text)
     from rich.cells import cell_len
 
