@@ -4,6 +4,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from attnbench.core.case import Case
 from attnbench.core.errors import CannotJudgeError, UsageError
@@ -18,6 +19,8 @@ __all__ = ["Crew", "TellLane"]
 TellLane = Callable[[str, str], None]
 # So many machines may be lost under a Case before it is taken to be the reason.
 _MOST_LOST = 2
+
+_Given = TypeVar("_Given")
 
 
 def _unseen(lane: str, what: str) -> None:
@@ -75,29 +78,29 @@ class Crew:
             UsageError: a device is not there, or has not those dtypes.
             CannotJudgeError: no lane can be opened.
         """
-        self._open()
-        first, *others = self._posts
-        greetings = first.greet(questions)
-        decided = [replace(each, case=_on(each, first.lane, greetings)) for each in questions]
-        prints = {pair: {env.get("fingerprint", "")} for pair, (_, env) in greetings.items()}
-        for post in others:
-            for pair, (_, env) in post.greet(questions).items():
+        self._of_each(Post.open)  # all of them before one is asked, so that they load torch at the same time
+        greetings = self._of_each(lambda post: post.greet(questions))
+        lane = self._posts[0].lane
+        decided = [replace(each, case=_on(each, lane, greetings[0])) for each in questions]
+        prints: dict[tuple[str, int | None], set[str]] = {}
+        for greeting in greetings:
+            for pair, (_, env) in greeting.items():
                 prints.setdefault(pair, set()).add(env.get("fingerprint", ""))
-        return decided, [
-            frozenset(prints[first.lane.device or each.case.device, each.options.threads]) for each in questions
-        ]
+        return decided, [frozenset(prints[lane.device or each.case.device, each.options.threads]) for each in questions]
 
-    def _open(self) -> None:
-        """Start all of them, so that they load torch at the same time."""
+    def _of_each(self, act: Callable[[Post], _Given]) -> list[_Given]:
+        """What each gives; one that is lost over it is left out."""
+        given: list[_Given] = []
         lost: list[str] = []
         for post in list(self._posts):
             try:
-                post.open()
+                given.append(act(post))
             except LaneLost as loss:
                 lost.append(str(loss))
                 self._posts.remove(post)
-        if not self._posts:
+        if not given:
             raise CannotJudgeError(f"nothing can be measured: {'; '.join(dict.fromkeys(lost)) or 'there is no lane'}.")
+        return given
 
     def check(self, questions: Sequence[Question]) -> None:
         """See that each target is there and can be built in at least one of its Cases.
@@ -113,12 +116,22 @@ class Crew:
 
     def _buildable(self, cases: Sequence[Case]) -> None:
         for case in cases:
-            answer = self._known[case] = self._posts[0].resolve(case)
+            answer = self._known[case] = self._resolved(case)
             if isinstance(answer, Case):
                 return
         first = self._known[cases[0]]
         assert isinstance(first, Record)
         raise UsageError(f"{first.reason}.")
+
+    def _resolved(self, case: Case) -> Case | Record:
+        reason = ""
+        for post in (self._posts * _MOST_LOST)[:_MOST_LOST]:
+            try:
+                return post.resolve(case)
+            except LaneLost as loss:
+                post.lost()
+                reason = str(loss)
+        return _fatal(case, reason)
 
     def answers(self, questions: Sequence[Question]) -> Iterator[tuple[Question, Record]]:
         """Each Question with its Record, as they come.
@@ -134,17 +147,23 @@ class Crew:
     def _one_by_one(self, questions: Sequence[Question]) -> Iterator[tuple[Question, Record]]:
         """In this thread, which debuggers and Ctrl-C know."""
         (post,) = self._posts
-        for question in questions:
-            record = None
-            for lost in range(1, _MOST_LOST + 1):
-                try:
-                    record = self._answered(post, question)
-                    break
-                except LaneLost as loss:
-                    post.lost()
-                    record = _fatal(question, loss) if lost == _MOST_LOST else None
-            assert record is not None
+        for done, question in enumerate(questions):
+            task, record = _Task(question), None
+            while record is None:
+                if loss := _unopened(post):
+                    raise _nobody(len(questions) - done, loss)
+                record = self._attempt(post, task)
             yield question, record
+
+    def _attempt(self, post: Post, task: "_Task") -> Record | None:
+        """The Record, or None where the machine was lost, through no fault of the Case as far as one knows."""
+        try:
+            record = self._answered(post, task.question)
+        except LaneLost as loss:
+            post.lost()
+            task.lost += 1
+            return _fatal(task.question.case, str(loss)) if task.lost == _MOST_LOST else None
+        return record if not task.lost else replace(record, env={**record.env, "machines_lost": task.lost})
 
     def _side_by_side(self, questions: Sequence[Question]) -> Iterator[tuple[Question, Record]]:
         waiting: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
@@ -164,14 +183,13 @@ class Crew:
                 waiting.put(None)
 
     def _as_they_end(self, count: int, ended: "queue.SimpleQueue[_Ended]") -> Iterator[tuple[Question, Record]]:
-        losses: list[str] = []
+        lost = 0
         while count:
             what = ended.get()
             if isinstance(what, LaneLost):
-                losses.append(str(what))
-                if len(losses) == len(self._posts):
-                    raise CannotJudgeError(f"{count} cases are left, and nobody to measure them: {losses[-1]}. What was "
-                                           "measured is kept; --resume goes on.")  # fmt: skip
+                lost += 1
+                if lost == len(self._posts):
+                    raise _nobody(count, what)
             elif isinstance(what, BaseException):
                 raise what
             else:
@@ -182,21 +200,17 @@ class Crew:
         self, post: Post, waiting: "queue.SimpleQueue[_Task | None]", ended: "queue.SimpleQueue[_Ended]"
     ) -> None:
         """One lane's thread: takes a Question at a time, and gives one back that was not its fault to lose."""
-        while (task := waiting.get()) is not None:
-            try:
-                ended.put((task.question, self._answered(post, task.question)))
-            except LaneLost as loss:
-                post.lost()
-                task.lost += 1
-                if task.lost < _MOST_LOST:
+        try:
+            while not (loss := _unopened(post)) and (task := waiting.get()) is not None:
+                record = self._attempt(post, task)
+                if record is None:
                     waiting.put(task)
                 else:
-                    ended.put((task.question, _fatal(task.question, loss)))
-                if not _reopened(post, ended):
-                    return
-            except BaseException as error:  # a fault of ours: it belongs to whoever reads
-                ended.put(error)
-                return
+                    ended.put((task.question, record))
+            if loss:
+                ended.put(loss)
+        except BaseException as error:  # a fault of ours: it belongs to whoever reads
+            ended.put(error)
 
     def _answered(self, post: Post, question: Question) -> Record:
         lane, name = post.lane, question.case.name
@@ -228,18 +242,24 @@ def _on(question: Question, lane: Lane, greetings: Mapping[tuple[str, int | None
     return question.case.with_(device=greetings[asked, question.options.threads][0])
 
 
-def _reopened(post: Post, ended: "queue.SimpleQueue[_Ended]") -> bool:
-    try:
-        post.open()
-    except LaneLost as loss:
-        ended.put(loss)
-        return False
-    return True
+def _unopened(post: Post) -> LaneLost | None:
+    """Why a lane that was lost cannot be opened any more."""
+    if not post.there:
+        try:
+            post.open()
+        except LaneLost as loss:
+            return loss
+    return None
 
 
-def _fatal(question: Question, loss: LaneLost) -> Record:
-    reason = f"{_MOST_LOST} machines were lost while they measured it: {loss}"
-    return Record(question.case, "crashed", reason, repro=question.case.command())
+def _nobody(left: int, loss: LaneLost) -> CannotJudgeError:
+    return CannotJudgeError(f"{left} cases are left, and nobody to measure them: {loss}. What was measured is kept; "
+                            "--resume goes on.")  # fmt: skip
+
+
+def _fatal(case: Case, reason: str) -> Record:
+    return Record(case, "crashed", f"{_MOST_LOST} machines were lost while they measured it: {reason}",
+                  repro=case.command())  # fmt: skip
 
 
 def _finished(ended: "queue.SimpleQueue[_Ended]") -> Iterator[tuple[Question, Record]]:

@@ -28,6 +28,11 @@ class Post:
         self._channel: Channel | None = None
         self._greeted: tuple[str, int | None] | None = None
 
+    @property
+    def there(self) -> bool:
+        """Whether it has a channel, which may be lost but was not found so."""
+        return self._channel is not None
+
     def open(self) -> Channel:
         """What answers, started if it is not there. LaneLost where it cannot be started any more."""
         if self._channel is None:

@@ -13,7 +13,7 @@ from attnbench.core.case import Case
 from attnbench.core.errors import CannotJudgeError, UsageError
 from attnbench.core.record import Reading, Record
 from attnbench.core.store import Store, load
-from attnbench.engine.channels import WorkerDied
+from attnbench.engine.channels import Event, WorkerDied
 from attnbench.engine.crew import Crew
 from attnbench.engine.executors.executor import Lane, LaneLost, Wanted
 from attnbench.engine.executors.local import lanes, spelled_out
@@ -119,6 +119,8 @@ def test_a_case_whose_machine_is_lost_is_measured_on_another(count: int) -> None
     records = run(crew, questions(8))
     assert sorted(seeds(records)) == list(range(8))
     assert {record.status for record in records} == {"ok"}
+    lost = {record.case.seed for record in records if record.env.get("machines_lost")}
+    assert lost == {2, 5} - dying.fatal  # the other lanes may have been quicker than that one
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -148,6 +150,42 @@ def test_when_all_lanes_are_lost_what_is_left_is_said_and_what_is_there_is_kept(
     records = run(Crew([lane(Machine())]), questions(9), path, resume=True)
     assert sorted(seeds(records)) == list(range(9))
     assert len(load(path).records) == 9
+
+
+def test_the_only_lane_is_lost_for_good_and_no_case_is_blamed_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    with pytest.raises(CannotJudgeError, match="7 cases are left, and nobody to measure them: no machine is left"):
+        run(Crew([Lane("a", Dying({2}, openings=1).open)]), questions(9), path)
+    assert [(record.case.seed, record.status) for record in load(path).records] == [(0, "ok"), (1, "ok")]
+
+
+def test_a_lane_that_is_lost_before_it_has_measured_anything_is_left_out() -> None:
+    class Gone(Machine):
+        def ask(self, request: Event, timeout: float | None = None) -> Iterator[Event]:
+            raise LaneLost("it went away")
+            yield
+
+    records = run(Crew([lane(Gone(), "a"), lane(Machine(), "b")]), questions(3))
+    assert seeds(records) == [0, 1, 2]
+    with pytest.raises(CannotJudgeError, match="nothing can be measured: it went away"):
+        run(Crew([lane(Gone())]), questions(3))
+
+
+@pytest.mark.parametrize("losses", [1, 2])
+def test_a_machine_that_is_lost_over_what_a_case_leaves_open_is_replaced(losses: int) -> None:
+    left = ["it went away"] * losses
+
+    def resolve(case: Case) -> Case:
+        if left:
+            raise LaneLost(left.pop())
+        return case
+
+    crew = Crew([lane(Machine(resolve=resolve))])
+    if losses == 1:
+        assert seeds(run(crew, questions(2))) == [0, 1]
+        return
+    by_seed = {record.case.seed: record.status for record in run(crew, [*questions(1, dim=16), *questions(2)[1:]])}
+    assert by_seed == {0: "crashed", 1: "ok"}
 
 
 def test_no_lane_at_all_is_said() -> None:
