@@ -64,15 +64,16 @@ def _foreseen(planned: Planned) -> "Outlook":
         try:
             screen = stack.enter_context(watched(new_console(), len(planned.questions), quiet=planned.quiet))
             lanes = stack.enter_context(EXECUTORS[planned.executor](planned.wanted))
-            crew = Crew(scouted(lanes, live=any(map(runs, planned.questions))), planned.timeout,
-                        lambda lane, what: screen.starting(what))  # fmt: skip
+            several = len(lanes) > 1
+            scouts = scouted(lanes, live=any(map(runs, planned.questions)))
+            crew = Crew(scouts, planned.timeout, lambda lane, what: screen.starting(what, lane if several else ""))
             stack.enter_context(closing(crew))
             session = prepared(planned.questions, crew, planned.records_to if planned.resume else None)
             say_set_aside(planned.records_to, session.set_aside)
             fresh = planned.wanted.isolation == "case"
             for place, forecast in foreseen(planned.questions, session, crew, each_fresh=fresh):
                 found[place] = forecast
-                screen.skipped(1)
+                screen.skipped(1) if forecast.stored else screen.add(forecast.record)
         except KeyboardInterrupt:
             pass
     return Outlook([found[place] for place in sorted(found)], len(planned.questions), max(1, len(lanes)))

@@ -19,15 +19,16 @@ Verdict = Literal["fits", "too_large", "unknown", "refused", "stored", "runs_not
 class Forecast:
     """What is known of a Case before it is measured.
 
-    `record` has what was counted and predicted, or how that ended; of a Case that is `stored`, what was measured. The
-    predicted peak is held against `limit`, in bytes, if something is to run (`live`); `limited_by` says in a few words
-    where that is from. No step can take less than
-    `least_ms`. `seconds` are those that the Case is guessed to occupy a worker, and `start` those that a fresh worker
-    needs to be ready. What could not be told is among the notes of the record.
+    `record` has what was predicted, or how that ended; of a Case that is `stored`, what was measured. The predicted
+    peak, or what the `weights` alone need where there is none, is held against `limit` if something is to run (`live`),
+    all in bytes; `limited_by` says in a few words where the limit is from. No step can take less than `least_ms`.
+    `seconds` are those that the Case is guessed to occupy a worker, and `start` those that a fresh worker needs to be
+    ready. What could not be told is among the notes of the record.
     """
 
     record: Record
     live: bool = True
+    weights: int = 0
     limit: int | None = None
     limited_by: str = ""
     least_ms: float | None = None
@@ -49,9 +50,9 @@ class Forecast:
             return "refused"
         if not self.live:
             return "runs_nothing"
-        if self.peak is None or self.limit is None:
-            return "unknown"
-        return "fits" if self.peak <= self.limit else "too_large"
+        if self.limit is not None and (self.weights if self.peak is None else self.peak) > self.limit:
+            return "too_large"
+        return "unknown" if self.peak is None or self.limit is None else "fits"
 
     def to_dict(self) -> dict[str, Any]:
         """The forecast as JSON, for scripts."""

@@ -13,7 +13,16 @@ from attnbench.engine.processes import latency_only
 from attnbench.metrics.metric import Options, chosen
 from attnbench.metrics.roof.peaks import Peaks
 
-__all__ = ["Length", "counting_metrics", "lasting", "live_seconds", "step_seconds"]
+__all__ = [
+    "ESTIMATE",
+    "INSTRUMENTS",
+    "ITEM_BYTES",
+    "Length",
+    "counting_metrics",
+    "lasting",
+    "live_seconds",
+    "step_seconds",
+]
 
 # Of the peak of products so much is reached by those of an attention, and an elementwise operation goes through memory
 # three times (two operands and an output); medians over the catalogue on two CPUs.
@@ -22,11 +31,12 @@ _OF_PEAK, _PASSES = 0.5, 3
 _WITH_BACKWARD = 3
 # The host's own time for a step, whatever is in it.
 _LEAST_STEP = 3e-5
-_ITEM = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
+ITEM_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
 
 # Seconds, on a CPU of 2025: collecting garbage in a process that has torch loaded; estimating an interval, look by
 # look; drawing a weight at random; torch.compile of a module, cold; a session of CUDA's profiler.
-_COLLECT, _ESTIMATE, _WEIGHT, _COMPILE, _PROFILER = 0.12, 0.12, 1.5e-8, 15.0, 0.5
+_COLLECT, ESTIMATE, _WEIGHT, _COMPILE, _PROFILER = 0.12, 0.12, 1.5e-8, 15.0, 0.5
+_TO_GUESS = {"params", "predicted_memory", "macs", "backward_macs", "bytes_moved"}
 # The search for the best batch: so many batches, and looks at each.
 _BATCHES, _LOOKS, _LOOK = 6, 2.5, 1.0
 
@@ -50,7 +60,7 @@ def counting_metrics(options: Options) -> tuple[str, ...]:
     """The instruments that need no device: those asked for, and where something runs those that it is guessed from."""
     asked = {each.name for each in chosen(options.metrics) if not each.live}
     live = any(each.live for each in chosen(options.metrics))
-    return tuple(sorted(asked | ({"predicted_memory", "macs", "backward_macs", "bytes_moved"} if live else set())))
+    return tuple(sorted(asked | (_TO_GUESS if live else set())))
 
 
 def step_seconds(case: Case, readings: Mapping[str, Any], peaks: Peaks) -> float:
@@ -62,7 +72,7 @@ def step_seconds(case: Case, readings: Mapping[str, Any], peaks: Peaks) -> float
     backward = case.differentiates
     flops = 2 * (count("macs") + count("backward_macs")) + count("fft_flops") * (_WITH_BACKWARD if backward else 1)
     passes = _PASSES * count("elementwise") + count("reductions")
-    moved = passes * _ITEM[case.dtype] * (_WITH_BACKWARD if backward else 1) + count("bytes_moved")
+    moved = passes * ITEM_BYTES[case.dtype] * (_WITH_BACKWARD if backward else 1) + count("bytes_moved")
     used = count("predicted_peak_bytes")
     rung = next((each for each in peaks.ladder if each.footprint >= used), peaks.ladder[-1])
     return _LEAST_STEP + flops / peaks.flops_per_s / _OF_PEAK + moved / rung.copy
@@ -85,8 +95,13 @@ def live_seconds(case: Case, options: Options, length: Length) -> float:
     live = [each.name for each in chosen(options.metrics) if each.live]
     if not live:
         return 0.0
-    seconds = _COLLECT + length.weights * _WEIGHT + length.step + (_COMPILE if case.engine == "compile" else 0.0)
-    return seconds + sum(_INSTRUMENTS[name](case, options, length) for name in live if name in _INSTRUMENTS)
+    seconds = (
+        _COLLECT
+        + length.weights / ITEM_BYTES[case.dtype] * _WEIGHT
+        + length.step
+        + (_COMPILE if case.engine == "compile" else 0.0)
+    )
+    return seconds + sum(INSTRUMENTS[name](case, options, length) for name in live if name in INSTRUMENTS)
 
 
 def _latency(case: Case, options: Options, length: Length) -> float:
@@ -94,7 +109,7 @@ def _latency(case: Case, options: Options, length: Length) -> float:
     cuda = case.device.startswith("cuda")
     step = length.step * (4 / 3 if case.mode == "bwd" else 1)  # and the forward that is taken off
     warm = max(2 * step, min(options.max_time / 5, 11 * max(step, 1e-3))) * (2 if case.mode == "bwd" or cuda else 1)
-    return warm + max(options.max_time, (10 if cuda else 5) * step) + _ESTIMATE
+    return warm + max(options.max_time, (10 if cuda else 5) * step) + ESTIMATE
 
 
 def _throughput(case: Case, options: Options, length: Length) -> float:
@@ -132,7 +147,7 @@ def _attention(case: Case, options: Options, length: Length) -> float:
     return length.step
 
 
-_INSTRUMENTS: Mapping[str, Callable[[Case, Options, Length], float]] = {
+INSTRUMENTS: Mapping[str, Callable[[Case, Options, Length], float]] = {
     "latency": _latency, "throughput": _throughput, "memory": _memory, "share": _share, "energy": _energy,
     "kernels": _kernels, "attention": _attention,
 }  # fmt: skip

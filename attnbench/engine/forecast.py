@@ -9,7 +9,7 @@ from attnbench.core.fit import PEAK
 from attnbench.core.forecast import Forecast
 from attnbench.core.record import Note, Record
 from attnbench.engine.crew import Crew
-from attnbench.engine.duration import Length, counting_metrics, lasting, step_seconds
+from attnbench.engine.duration import ITEM_BYTES, Length, counting_metrics, lasting, step_seconds
 from attnbench.engine.question import Question, command
 from attnbench.engine.room import MARGIN, room
 from attnbench.engine.scout import FREE, NO_PEAKS, PEAKS, SECONDS, START
@@ -90,7 +90,7 @@ class _Foreseen:
         record, live = self.record, runs(question)
         limit, origin = self._limit(question) if live else (None, "")
         least, why = self._least() if live else (None, "")
-        found = Forecast(record, live, limit, origin, least, start=self.added.get(START) or 0.0)
+        found = Forecast(record, live, self._weights(), limit, origin, least, start=self.added.get(START) or 0.0)
         doubts = (why if found.verdict in ("fits", "unknown") else "", *_doubts(found, question))
         notes = tuple(note for note in record.notes if note.kind in _DOUBTS)
         said = (*notes, *(Note("forecast", text) for text in doubts if text))
@@ -145,7 +145,10 @@ class _Foreseen:
             return 0.0
 
     def _weights(self) -> int:
-        return int(self._readings.get("static.params") or self._readings.get("static.predicted_weights_bytes", 0) // 4)
+        """Bytes of the parameters."""
+        found = self._readings
+        counted = found.get("static.params", 0) * ITEM_BYTES[self.record.case.dtype]
+        return int(found.get("static.predicted_weights_bytes", counted))
 
     def _attends(self) -> bool:
         """Whether it is a network with attentions in it."""
