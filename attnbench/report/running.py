@@ -1,7 +1,8 @@
-"""The table while a run goes on: its last rows, as many as a height allows, drawn again only when there is news."""
+"""The table while a run goes on: its last rows, as many as a height allows, and drawn anew no oftener than needed."""
 
+import time
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
@@ -18,6 +19,8 @@ __all__ = ["RunningTable"]
 
 # No terminal is higher; what is further back is not kept here.
 _MOST_ROWS = 200
+# What is drawn takes time from what is measured: news wait so many seconds for each other.
+_PAUSE = 1.0
 # Doubts take what rows leave, and of that part of the height they may push rows out.
 _DOUBTS_PART = 1 / 3
 
@@ -27,12 +30,15 @@ Lines = list[list[Segment]]
 class RunningTable:
     """The records of a run as they come, from whatever thread; a row's baseline may be far above what is shown."""
 
-    def __init__(self, baseline: str | None = None) -> None:
+    def __init__(self, baseline: str | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._baselines = Baselines(baseline)
         self._last: deque[Record] = deque(maxlen=_MOST_ROWS)
         self._statuses: Counter[str] = Counter()
         self._lock = Lock()
-        self._drawn: tuple[tuple[int, int, int], Lines] = (0, 0, 0), []
+        self._clock = clock
+        self._drawn: Lines = []
+        self._drawn_for = (0, 0, 0)
+        self._drawn_at = -_PAUSE
 
     def know(self, records: Iterable[Record]) -> None:
         """Records from before this run: no rows of it, but baselines."""
@@ -51,10 +57,14 @@ class RunningTable:
         with self._lock:
             rows = [Row(record, self._baselines.of(record)) for record in self._last]
             statuses = dict(self._statuses)
-        news = sum(statuses.values()), options.max_width, height
-        if self._drawn[0] != news:
-            self._drawn = news, _fitting(rows, statuses, console, options, height)
-        return self._drawn[1]
+        if not rows:
+            return []
+        wanted = sum(statuses.values()), options.max_width, height
+        resized = wanted[1:] != self._drawn_for[1:]
+        if resized or (wanted != self._drawn_for and self._clock() - self._drawn_at >= _PAUSE):
+            self._drawn = _fitting(rows, statuses, console, options, height)
+            self._drawn_for, self._drawn_at = wanted, self._clock()
+        return self._drawn
 
 
 def _fitting(

@@ -8,6 +8,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task
 from rich.segment import Segment
+from rich.table import Column
 from rich.text import Text
 
 from attnbench.core.record import Record
@@ -18,6 +19,7 @@ __all__ = ["Screen", "watched"]
 
 # The time left is told from the cases of the last hour: one of them may take minutes.
 _HOUR = 3600.0
+_DAY = 86_400
 # Of this part of the height each lane has a line of its own, and of more lanes the number is told.
 _LANES_PART = 5
 
@@ -32,8 +34,8 @@ class Screen:
         self._table = RunningTable(baseline)
         self._lanes = {"": "loading torch"}
         self._progress = Progress(
-            BarColumn(bar_width=None), MofNCompleteColumn(), _Times(), console=console, expand=True,
-            speed_estimate_period=_HOUR,
+            BarColumn(bar_width=None), MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            _Times(table_column=Column(no_wrap=True)), console=console, expand=True, speed_estimate_period=_HOUR,
         )  # fmt: skip
         self._task = self._progress.add_task("", total=total)
         self.live = Live(self, console=console, transient=True, vertical_overflow="crop")
@@ -69,8 +71,9 @@ class Screen:
         bar = console.render_lines(self._progress.get_renderable(), options.update(height=None), pad=False)
         doing = self._doing(max(1, height // _LANES_PART), options.max_width)
         left = height - len(doing) - len(bar) - 1
-        lines = self._table.lines(console, options, left)
-        for line in [*lines, *([[]] if lines else []), *([Segment(text)] for text in doing), *bar]:
+        table = self._table.lines(console, options, left)
+        lines = [*table, *([[]] if table else []), *([Segment(text)] for text in doing), *bar]
+        for line in lines[-height:]:
             yield from line
             yield Segment.line()
 
@@ -91,15 +94,20 @@ def _cut(text: str, width: int) -> str:
 
 
 class _Times(ProgressColumn):
-    """`0:12:33 so far, about 1:02:11 left`."""
+    """`0:12:33 so far, about 4 d 20 h left`."""
 
     max_refresh = 0.5
 
     def render(self, task: Task) -> Text:
         """The time left is told once two cases were measured."""
         left = task.time_remaining
-        about = "" if left is None or task.finished else f", about {timedelta(seconds=int(left))} left"
-        return Text(f"{timedelta(seconds=int(task.elapsed or 0))} so far{about}")
+        about = "" if left is None or task.finished else f", about {_span(left)} left"
+        return Text(f"{_span(task.elapsed or 0)} so far{about}")
+
+
+def _span(seconds: float) -> str:
+    days, rest = divmod(int(seconds), _DAY)
+    return f"{days} d {rest // 3600} h" if days else str(timedelta(seconds=rest))
 
 
 @contextmanager
