@@ -21,6 +21,9 @@ __all__ = [
     "named",
 ]
 
+# Characters of a foreign error that are looked at, and that are passed on.
+_MOST_READ, _LONGEST = 100_000, 1_000
+
 
 class AttnbenchError(Exception):
     """Base of every error that attnbench raises on purpose."""
@@ -59,8 +62,13 @@ class IncorrectError(CaseError):
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, on one line; its type where it says nothing."""
-    return (str(error).strip() or type(error).__name__).split("\n", 1)[0]
+    """What an error says, on one line that a table can bear; its type where it says nothing, or cannot."""
+    try:
+        text = str(error)
+    except Exception:  # it is foreign code like any other
+        text = ""
+    line = (text[:_MOST_READ].strip() or type(error).__name__).split("\n", 1)[0]
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
 
 
 def named(error: BaseException) -> str:

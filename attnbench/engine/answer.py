@@ -6,55 +6,92 @@ so that they can cross a pipe; the last is always `done` or `usage`.
 """
 
 import math
-import traceback
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 
 from attnbench.core.case import Case
-from attnbench.core.errors import CaseError, UsageError, first_line, named
+from attnbench.core.errors import UsageError
 from attnbench.core.record import Note
 from attnbench.engine.channels import Event
+from attnbench.engine.ending import done, ended_by
 from attnbench.engine.measure import measure
+from attnbench.engine.memory_cap import host_kept_free
+from attnbench.engine.spent import Before, is_broken
 from attnbench.metrics.abilities import abilities
 from attnbench.metrics.hardware import best_device, environment, free_bytes
 from attnbench.metrics.metric import Finding, Options, chosen
 from attnbench.metrics.roof.cache import measured_peaks
 from attnbench.targets.resolve import resolve
+from attnbench.targets.sources import set_back_after_import
+from attnbench.targets.state.kept import kept_state, seeded
 
 __all__ = ["answer"]
 
 # As many as torch took by itself: what nobody asked for is as it was, whatever an earlier request set.
 _THREADS = torch.get_num_threads()
 
+_Events = Generator[Event, None, None]
+
 
 def answer(request: Event, *, inline: bool = False) -> Iterator[Event]:
-    """The events that answer one request; nothing is raised but what ends the process anyway."""
+    """The events that answer one request; nothing is raised but what ends the process anyway, `inline` Ctrl-C.
+
+    The last one is marked `spent` when this process should answer no more about Cases.
+    """
+    if request["do"] not in ("resolve", "measure"):
+        yield (yield from _told(request, inline))
+        return
+    case, before = Case.from_dict(request["case"]), Before.now()
+    with kept_state() as kept:
+        seeded(case.seed)
+        last = yield from _told(request, inline)
+    left = [*before.left_behind(case), *(f"{name}, which cannot be set back" for name in kept.left)]
+    broken = last.get("status") != "ok" and is_broken(case)
+    if request["do"] == "measure":
+        yield from map(_event, _notes_on_state(case, kept.changed, left))
+    yield last | ({"spent": True} if left or broken else {})
+
+
+def _told(request: Event, inline: bool) -> Generator[Event, None, Event]:
+    """All events but the last, which is returned."""
     answers = {"hello": _hello, "resolve": _resolve, "measure": _measure, "free": _free, "abilities": _abilities,
                "peaks": _peaks}  # fmt: skip
-    try:
-        yield from answers[request["do"]](request)
-    except UsageError as error:
-        yield {"event": "usage", "text": str(error)}
-    except CaseError as error:
-        yield _done(error.status, str(error))
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        yield _done("oom", first_line(error))
-    except NotImplementedError as error:
-        yield _done("unsupported", first_line(error))
-    except Exception as error:  # a module is foreign code and may fail in any way
-        yield _done("oom" if _is_host_out_of_memory(error) else "error", _where(error))
-    else:
-        yield _done("ok", "")
+    with closing(answers[request["do"]](request)) as events:
+        while True:
+            try:
+                event = next(events)
+            except StopIteration:
+                return done("ok", "")
+            except BaseException as error:  # a module is foreign code and may raise anything
+                if inline and isinstance(error, KeyboardInterrupt):
+                    raise
+                return ended_by(error)
+            yield event
 
 
-def _done(status: str, reason: str) -> Event:
-    return {"event": "done", "status": status, "reason": reason}
+def _notes_on_state(case: Case, changed: Sequence[str], left: Sequence[str]) -> Iterator[Note]:
+    """What a case did to the process that it shares with others, and what became of it."""
+    files = filter(None, (case.target, case.insert, case.swap))
+    imported = list(dict.fromkeys(name for file in files for name in set_back_after_import(file)))
+    if imported:
+        yield Note("state", f"while it was imported it changed {_listed(imported)} for the whole process: that was set "
+                            "back, and it was measured without")  # fmt: skip
+    if changed:
+        yield Note("state", f"it changed {_listed(changed)} for the whole process, and was measured with that: for the "
+                            "next case it was set back")  # fmt: skip
+    if left:
+        yield Note("state", f"it left {_listed(left)} behind: where a worker process measures, the next case has a "
+                            "fresh one")  # fmt: skip
 
 
-def _hello(request: Event) -> Iterator[Event]:
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _hello(request: Event) -> _Events:
     device, dtypes = request["device"], request["dtypes"]
     if device == "auto":
         device = best_device()
@@ -81,31 +118,33 @@ def _require_cuda(device: str) -> None:
         raise UsageError(f"--device {device}: there are only {torch.cuda.device_count()} CUDA devices, from cuda:0.")
 
 
-def _free(request: Event) -> Iterator[Event]:
+def _free(request: Event) -> _Events:
     yield {"event": "free", "bytes": free_bytes(request["device"])}
 
 
-def _resolve(request: Event) -> Iterator[Event]:
+def _resolve(request: Event) -> _Events:
     case = Case.from_dict(request["case"])
     yield {"event": "env", "env": environment(case.device)}
-    yield {"event": "case", "case": resolve(case).to_dict()}
+    with host_kept_free(case.device):
+        yield {"event": "case", "case": resolve(case).to_dict()}
 
 
-def _measure(request: Event) -> Iterator[Event]:
+def _measure(request: Event) -> _Events:
     case = Case.from_dict(request["case"])
     options = Options(**{**request["options"], "metrics": tuple(request["options"]["metrics"])})
     yield {"event": "env", "env": environment(case.device)}
-    for finding in measure(case, options):
-        yield _event(finding)
+    with host_kept_free(case.device):
+        for finding in measure(case, options):
+            yield _event(finding)
 
 
-def _abilities(request: Event) -> Iterator[Event]:
+def _abilities(request: Event) -> _Events:
     yield {"event": "env", "env": environment(request["device"])}
     for name, found in abilities(request["device"], request["done"], quick=request["quick"]):
         yield {"event": "trying", "name": name} if found is None else {"event": "ability", "name": name} | asdict(found)
 
 
-def _peaks(request: Event) -> Iterator[Event]:
+def _peaks(request: Event) -> _Events:
     peaks = measured_peaks(request["device"], request["dtype"], fresh=request["fresh"])
     more = {"bytes_per_s": peaks.memory_bandwidth, "beyond_caches": peaks.beyond_caches}
     yield {"event": "peaks", "peaks": peaks.to_dict() | more}
@@ -118,15 +157,3 @@ def _event(finding: Finding) -> Event:
         # JSON has no infinity, and a figure that is none is not to be printed as one.
         return {"event": "note", "kind": "not_measured", "text": f"{finding.name}: the instrument gave {finding.value}"}
     return {"event": "reading", "value": finding.value, **finding.describe()}
-
-
-def _is_host_out_of_memory(error: Exception) -> bool:
-    return "can't allocate memory" in str(error)
-
-
-def _where(error: Exception) -> str:
-    """What was raised, and the last place in the user's own code."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
-    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{named(error)}{place}"
-

@@ -10,6 +10,7 @@ from attnbench.core.errors import IncorrectError, OutOfMemoryError, UnsupportedE
 from attnbench.core.record import SECTIONS, Note, Reading
 from attnbench.core.units import human_bytes
 from attnbench.engine.extrapolate import extrapolated, is_small
+from attnbench.engine.memory_cap import within_limit
 from attnbench.metrics.hardware import flags, free_bytes, release_memory
 from attnbench.metrics.metric import Declared, Finding, Options, chosen, known
 from attnbench.metrics.subject import Subject, tensors_in
@@ -61,8 +62,9 @@ def _with_memory(
     live = [each for each in wanted if each.live]
     if live or uncountable:
         release_memory()  # not before the counting, which needs none and takes less time than this
-        _guard(case, readings.get("static.predicted_peak_bytes"))
-        subject = _ready(case)
+        _guard(case, readings.get("static.predicted_peak_bytes"), options.mem_limit)
+        with within_limit(case.device, options.mem_limit):
+            subject = _ready(case)
         subject.readings = readings
         yield from subject.notes
         for each in uncountable:
@@ -104,7 +106,7 @@ def _with_data(
     """Count on the CPU: a small Case as it is, a large one from small sizes; what cannot run there is returned."""
 
     def count(small: Case) -> list[Finding]:
-        _guard(small.with_(device="cpu"), None)
+        _guard(small.with_(device="cpu"), None, options.mem_limit)
         subject = build(small.with_(device="cpu"), "cpu")
         subject.forward()  # an instrument survives what the module raises; here it must be known
         notes = subject.notes if alone else ()
@@ -135,17 +137,22 @@ def _predicted(case: Case, wanted: Sequence[Declared], options: Options) -> Iter
             yield Note("not_measured", f"{', '.join(each.fields)}: cannot run on fake tensors ({named(error)})")
 
 
-def _guard(case: Case, predicted: int | None) -> None:
-    """Refuse on the host what would make it swap or wake its out-of-memory killer; a GPU only refuses an allocation.
+def _guard(case: Case, predicted: int | None, limit: int | None) -> None:
+    """Refuse what is allowed to nobody, and on the host what would make it swap or wake its out-of-memory killer.
 
-    What could not be predicted needs its weights at least.
+    A GPU refuses an allocation and nothing else suffers: what does not fit beside other programs is tried there, and
+    only what is more than the whole of it is not. What could not be predicted needs its weights at least.
     """
-    free = free_bytes(case.device)
-    if case.device != "cpu" or free is None:
-        return
     needed = _bytes_of_weights(case) if predicted is None else predicted
-    if needed > free * (1 - _MARGIN):
-        raise OutOfMemoryError(f"not started: it needs {human_bytes(needed)} and {human_bytes(free)} are free")
+    need = f"not started: it needs {human_bytes(needed)} and"
+    if limit is not None and needed > limit:
+        raise OutOfMemoryError(f"{need} --mem-limit allows {human_bytes(limit)}")
+    if not case.device.startswith("cuda"):
+        free = free_bytes(case.device)
+        if free is not None and needed > free * (1 - _MARGIN):
+            raise OutOfMemoryError(f"{need} {human_bytes(free)} are free")
+    elif torch.cuda.is_available() and needed > (total := torch.cuda.mem_get_info(case.device)[1]):
+        raise OutOfMemoryError(f"{need} {case.device} has {human_bytes(total)} in all")
 
 
 def _bytes_of_weights(case: Case) -> int:

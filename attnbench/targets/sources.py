@@ -20,8 +20,10 @@ from attnbench.core.spec import Spec
 from attnbench.targets.catalogue import find
 from attnbench.targets.names import split
 from attnbench.targets.providers import PROVIDERS
+from attnbench.targets.state.kept import kept_over_import
+from attnbench.targets.state.of_python import look_in
 
-__all__ = ["SOURCES", "USUAL_TOKENS", "Target", "locate"]
+__all__ = ["SOURCES", "USUAL_TOKENS", "Target", "locate", "set_back_after_import"]
 
 # Tokens of a network that reads tokens, where nobody asked for a number.
 USUAL_TOKENS = 512
@@ -85,29 +87,48 @@ def _file(place: str, name: str) -> Target:
     return Target(f"{path.name}:{name}" if name else path.name, _member(module, place, name))
 
 
-def _look_in(folder: Path) -> None:
-    """Let what lies in the folder be imported, as it is for whoever works there."""
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+# What each file, or module, changed for the whole process while it was imported.
+_SET_BACK: dict[str, tuple[str, ...]] = {}
+
+
+def set_back_after_import(text: str) -> tuple[str, ...]:
+    """What a target's file changed for the whole process while it was imported, which was set back.
+
+    It is imported once for many cases: what it wished would hold for those of others, and not at all for its own in a
+    process that it shares with a case that set it back.
+    """
+    source, place, _ = split(text)
+    return _SET_BACK.get(str(Path(place).resolve()) if source == "file" else source, ())
 
 
 @cache
 def _executed(path: Path, changed: int) -> ModuleType:
     """The user's file as a module, run once for each time it was changed: it may register operators, or print."""
-    _look_in(path.parent)
+    look_in(str(path.parent))  # as it is for whoever works there
     found = importlib.util.spec_from_file_location(f"attnbench_user_{path.stem}", path)
     assert found is not None and found.loader is not None  # its name ends in .py
     module = importlib.util.module_from_spec(found)
     sys.modules[module.__name__] = module
-    found.loader.exec_module(module)
+    with kept_over_import() as kept:
+        found.loader.exec_module(module)
+    _SET_BACK[str(path)] = tuple(kept.changed)
     return module
 
 
 @SOURCES.register("import")
 def _import(place: str, name: str) -> Target:
-    _look_in(Path.cwd())
-    module = _run(place, lambda: importlib.import_module(place))
+    look_in(str(Path.cwd()))
+    module = _run(place, lambda: _imported(place))
     return Target(f"{place}:{name}", _member(module, place, name))
+
+
+def _imported(place: str) -> ModuleType:
+    if place in sys.modules:
+        return importlib.import_module(place)
+    with kept_over_import() as kept:
+        module = importlib.import_module(place)
+    _SET_BACK[place] = tuple(kept.changed)
+    return module
 
 
 def _run(place: str, act: Callable[[], Any]) -> Any:

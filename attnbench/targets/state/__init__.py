@@ -1,0 +1,1 @@
+"""State that belongs to the whole process, and that a module may change under its neighbours."""
