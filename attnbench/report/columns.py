@@ -3,17 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
 
 from attnbench.report.frame import MISSING
-from attnbench.report.table import folded
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from attnbench.report.ruled import GAP, Field, Line, Ruled, line_width
 
 __all__ = ["TextColumn", "draw", "fitting"]
 
-_GAP = 2
 _NARROWEST_NAME = 8
 
 
@@ -27,9 +22,7 @@ class TextColumn:
 
     @cached_property
     def width(self) -> int:
-        from rich.cells import cell_len
-
-        return max(cell_len(line) for text in (self.heading, *self.cells) for line in text.split("\n"))
+        return max(line_width(line) for text in (self.heading, *self.cells) for line in text.split("\n"))
 
 
 def fitting(
@@ -49,22 +42,21 @@ def fitting(
 def _total(columns: Sequence[TextColumn], width: int) -> int:
     # A long name is folded rather than let push out the figures, but not below two fifths of the line.
     first, *others = (column.width for column in columns)
-    return min(first, max(_NARROWEST_NAME, width * 2 // 5)) + sum(others) + _GAP * len(others)
+    return min(first, max(_NARROWEST_NAME, width * 2 // 5)) + sum(others) + GAP * len(others)
 
 
-def draw(columns: Sequence[TextColumn], width: int, style: Callable[[str], str]) -> "Table":
+def draw(columns: Sequence[TextColumn], width: int, style: Callable[[str], str]) -> Ruled:
     """The columns as a table; `style` gives the colour of a cell."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, _GAP - 1))
     left = width - _total(columns, width) + min(columns[0].width, max(_NARROWEST_NAME, width * 2 // 5))
     name = min(columns[0].width, max(_NARROWEST_NAME, left))
-    for column in columns:
-        justify: Literal["left", "right"] = "left" if column.words else "right"
-        chosen = name if column is columns[0] else column.width
-        table.add_column(Text(column.heading), width=chosen, justify=justify, overflow="fold")
-    for first, *others in zip(*(column.cells for column in columns), strict=True):
-        table.add_row(Text("\n".join(folded(first, name))), *(Text(cell, style=style(cell)) for cell in others))
-    return table
+    fields = [
+        Field(tuple(column.heading.split("\n")), name if column is columns[0] else column.width, not column.words)
+        for column in columns
+    ]
+    rows = zip(*(column.cells for column in columns), strict=True)
+    return Ruled(fields, [Line(cells, _styles(cells, style)) for cells in rows])
+
+
+def _styles(cells: Sequence[str], style: Callable[[str], str]) -> tuple[tuple[int, str], ...]:
+    named = ((place, style(cell)) for place, cell in enumerate(cells[1:], start=1))
+    return tuple((place, name) for place, name in named if name)

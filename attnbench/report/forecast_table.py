@@ -16,7 +16,6 @@ from attnbench.report.table import footnote_grid
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
-    from rich.table import Table
 
 __all__ = ["render_outlook", "totals"]
 
@@ -24,7 +23,8 @@ _LEAST, _PEAK = "At least\n(ms)", "Predicted peak\n(MiB)"
 # What a narrow terminal does without, first to last.
 _DROPPED = (_LEAST, _PEAK)
 _WORDS = {"fits": "yes", "too_large": "no", "unknown": "cannot tell", "stored": "stored", "runs_nothing": MISSING}
-_COLOURS = {"no": "yellow", "cannot tell": "yellow", "stored": "dim", "yes": "", MISSING: ""}
+_COLOURS = {"no": "yellow", "cannot tell": "yellow", "unsupported": "yellow", "stored": "dim", "oom": "yellow",
+            "crashed": "red", "error": "red", "timeout": "red", "incorrect": "red"}  # fmt: skip
 _NO_STEP = "At least: at this machine's measured peaks no step is faster. "
 _A_GUESS = "Takes: a guess, latencies sampled for all of --max-time; a quiet machine is done sooner."
 _COUNTED = "Takes: as long as counting took here. Nothing that was asked for is run, so that memory sets no limit."
@@ -72,17 +72,13 @@ def _table(rows: Sequence[Forecast], records: Sequence[Record], width: int) -> "
 
     notes = footnotes(records)
     shown, hidden = fitting(_columns(rows, records, marks(notes, len(rows))), width, _DROPPED)
-    parts: list[RenderableType] = [_drawn(shown, width)]
+    parts: list[RenderableType] = [draw(shown, width, lambda cell: _COLOURS.get(cell, ""))]
     if notes:
         parts += [Text(), footnote_grid(notes)]
     if hidden:
         names = ", ".join(column.heading.split("\n")[0] for column in hidden)
         parts += [Text(), Text(f"Not shown at {width} columns: {names}. --format json has all.", style="dim")]
     return parts
-
-
-def _drawn(shown: Sequence[TextColumn], width: int) -> "Table":
-    return draw(shown, width, lambda cell: _COLOURS.get(cell.split(" ")[0], "") if cell in _COLOURS else "")
 
 
 def _columns(rows: Sequence[Forecast], records: Sequence[Record], marked: Sequence[str]) -> list[TextColumn]:
