@@ -3,6 +3,8 @@
 import codecs
 import gc
 import json
+import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +16,9 @@ from attnbench.core.parts import Parts
 from attnbench.core.record import Record
 
 __all__ = ["Loaded", "Store", "StoreError", "dumps", "load", "read", "scan"]
+
+# No record comes near; what has no line ends (an image of a disk) must not be held in memory as one line.
+_LONGEST = 64 * 2**20
 
 
 def dumps(record: Record) -> str:
@@ -143,9 +148,14 @@ def scan(path: Path, set_aside: Callable[[str], object]) -> Iterator[Record]:
 def _lines(path: Path) -> Iterator[bytes]:
     try:
         with path.open("rb") as file:
-            first = file.readline()
-            yield first.removeprefix(codecs.BOM_UTF8)  # as some editors save a file
-            yield from file
+            if stat.S_ISCHR(os.fstat(file.fileno()).st_mode):  # /dev/zero has no end
+                raise UsageError(f"{path} is a device, and no file of records.")
+            mark = codecs.BOM_UTF8  # as some editors save a file
+            while line := file.readline(_LONGEST):
+                if len(line) == _LONGEST:
+                    raise UsageError(f"{path} is no file of records: it has a line of more than {_LONGEST >> 20} MiB.")
+                yield line.removeprefix(mark)
+                mark = b""
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {path}: {_why(error)}.") from error
 

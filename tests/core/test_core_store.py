@@ -160,3 +160,16 @@ def test_a_store_that_is_never_used_leaves_no_file_and_an_old_file_as_it_was(tmp
     path.write_text("old")
     Store(path)
     assert path.read_text() == "old"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="no such device here")  # noqa: PTH110
+def test_a_device_that_never_ends_is_no_file() -> None:
+    with pytest.raises(UsageError, match="/dev/zero is a device"):
+        load(Path("/dev/zero"))
+
+
+def test_what_has_no_line_ends_is_not_held_in_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attnbench.core.store._LONGEST", 1000)
+    path.write_bytes(b"x" * 999 + b"\n" + b"x" * 5000)
+    with pytest.raises(UsageError, match="a line of more than"):
+        load(path)
