@@ -8,6 +8,7 @@ from fractions import Fraction
 from attnbench.core.order import Order
 from attnbench.core.polynomial import Polynomial, fit_exact, fit_tail
 from attnbench.core.record import Record
+from attnbench.report.machines import fingerprint
 
 __all__ = ["FEWEST_SIDES", "PERIOD", "Growth", "blocks", "growths", "nearest_order", "side_of", "unproved"]
 
@@ -67,7 +68,8 @@ def growths(records: Sequence[Record]) -> list[Growth]:
         points = _points(records, of)
         if points and (name == "MACs" or any(value for _, value in points)):
             found.append(_counted(name, points))
-    if points := _points(records, _memory):
+    one_machine = len(set(map(fingerprint, records))) == 1
+    if points := _points(records, _memory if one_machine else _memory_anywhere):
         found.append(_remembered(points))
     return found
 
@@ -113,6 +115,12 @@ def _fft(record: Record) -> int | None:
 def _memory(record: Record) -> int | None:
     peak: int | None = record.value("static.predicted_peak_bytes")
     return record.value("memory.peak_bytes") if peak is None else peak
+
+
+def _memory_anywhere(record: Record) -> int | None:
+    """Of the predicted peak what does not depend on the machine, so that sides on different ones lie on one curve."""
+    peak: int | None = record.value("static.predicted_peak_bytes")
+    return None if peak is None else peak - (record.value("static.predicted_scratch_bytes") or 0)
 
 
 def _points(records: Iterable[Record], of: Callable[[Record], int | None]) -> Points:

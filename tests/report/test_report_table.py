@@ -1,12 +1,16 @@
 """What the terminal shows: golden texts at 80 and 120 columns, and nothing cut off at any width."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from report_records import BUILT, LAUNCH_BOUND, QUADRATIC, live, module, networks, record, static, sweep, troubled
 from rich.cells import cell_len
 
-from attnbench.core.record import Note, Reading
+from attnbench.core.record import Note, Reading, Record
+from attnbench.report import frame
+from attnbench.report.compare import baselines
 from attnbench.report.facts import visible
 from attnbench.report.footnotes import footnotes, superscript
 from attnbench.report.table import fit, folded, render, sheet
@@ -170,6 +174,25 @@ def test_many_rows_of_one_note_are_counted():
     rows = [record(module(f"m{n}"), notes=(LAUNCH_BOUND,) if n else ()) for n in range(12)]
     assert footnotes(rows)[0].about.endswith("m6 16x16; and 5 more")
     assert superscript(10) == "¹⁰"
+
+
+@pytest.mark.parametrize("width", [40, 80, 120, 400])
+def test_each_cell_is_worked_out_once_however_many_columns_do_not_fit(width, monkeypatch):
+    asked = Counter()
+    original = frame.amount
+    monkeypatch.setattr(frame, "amount", lambda row, name: asked.update([name]) or original(row, name))
+    rows = [record(module(f"m{n}"), *static(n, n, n), *live(1.0 + n, peak=n)) for n in range(50)]
+    fit(sheet(rows), width)
+    assert len(asked) == 7 and set(asked.values()) == {50}
+
+
+def test_the_baseline_is_looked_for_once_and_not_by_each_row(monkeypatch):
+    asked = []
+    original = Record.reading
+    monkeypatch.setattr(Record, "reading", lambda row, name: asked.append(name) or original(row, name))
+    rows = [record(module(f"m{n}"), *live(1.0)) for n in range(100)]
+    assert baselines(rows) == [None] * 100
+    assert len(asked) == 100
 
 
 def test_no_records_are_said(printed):
