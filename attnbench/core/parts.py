@@ -25,6 +25,7 @@ _NONE = type(None)
 _Kinds = frozenset[type[Any]]
 _NUMBER, _COUNT, _TEXT = _Kinds({int, float, _NONE}), _Kinds({int, _NONE}), _Kinds({str, _NONE})
 _FLAG, _TABLE, _LIST = _Kinds({bool, _NONE}), _Kinds({dict, _NONE}), _Kinds({list, tuple, _NONE})
+_HARMLESS = _Kinds({float, bool, _NONE})
 # Of the figures that every record names, those that are no number.
 _KINDS: Mapping[str, _Kinds] = {
     "static.verified": _FLAG, "static.counted_on": _TEXT, "static.claimed_complexity": _TEXT,
@@ -151,7 +152,7 @@ class Parts:
         if kind is dict:
             share = self._texts.setdefault
             return {share(key, key): self.plain(each, where, depth + 1) for key, each in value.items()}
-        if kind is list:
+        if kind is list and not _HARMLESS.issuperset(map(type, value)):  # samples are many
             return [self.plain(each, where, depth + 1) for each in value]
         return value
 
