@@ -70,7 +70,9 @@ def _alike(decided: Question, asked: Question) -> bool:
 
 
 def _counting(question: Question) -> Question:
-    return Question(question.case, Options(counting_metrics(question.options), threads=question.options.threads))
+    options = question.options
+    return Question(question.case, Options(counting_metrics(options), threads=options.threads,
+                                           mem_limit=options.mem_limit, dry=True))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from attnbench.core.record import SECTIONS, Note, Reading
 from attnbench.core.units import human_bytes
 from attnbench.engine.extrapolate import extrapolated, is_small
 from attnbench.engine.memory_cap import within_limit
+from attnbench.engine.room import room
 from attnbench.metrics.hardware import flags, free_bytes, release_memory
 from attnbench.metrics.metric import Declared, Finding, Options, chosen, known
 from attnbench.metrics.subject import Subject, tensors_in
@@ -21,9 +22,6 @@ from attnbench.targets.engines import engine_of
 from attnbench.targets.fake import fake_tensors
 
 __all__ = ["measure"]
-
-# Of what is free on the host, this much is left to everything else.
-_MARGIN = 0.05
 
 
 def measure(case: Case, options: Options) -> Iterator[Finding]:
@@ -60,7 +58,10 @@ def _with_memory(
     """What depends on the kernels that run: the predicted memory, then all that is measured on the device."""
     yield from _predicted(case, wanted, options)
     live = [each for each in wanted if each.live]
-    if live or uncountable:
+    if options.dry and uncountable:
+        fields = ", ".join(field for each in uncountable for field in each.fields)
+        yield Note("not_measured", f"{fields}: only a step on {case.device} itself would tell")
+    elif live or uncountable:
         release_memory()  # not before the counting, which needs none and takes less time than this
         _guard(case, readings.get("static.predicted_peak_bytes"), options.mem_limit)
         with within_limit(case.device, options.mem_limit):
@@ -149,7 +150,7 @@ def _guard(case: Case, predicted: int | None, limit: int | None) -> None:
         raise OutOfMemoryError(f"{need} --mem-limit allows {human_bytes(limit)}")
     if not case.device.startswith("cuda"):
         free = free_bytes(case.device)
-        if free is not None and needed > free * (1 - _MARGIN):
+        if free is not None and needed > (room(case.device, free) or 0):
             raise OutOfMemoryError(f"{need} {human_bytes(free)} are free")
     elif torch.cuda.is_available() and needed > (total := torch.cuda.mem_get_info(case.device)[1]):
         raise OutOfMemoryError(f"{need} {case.device} has {human_bytes(total)} in all")

@@ -19,7 +19,7 @@ from attnbench.targets.names import split
 __all__ = ["Session", "asked", "files_of", "prepared", "targets_of"]
 
 # What does not change the figures, but only whether they are taken, or that nobody can ask for.
-_NO_QUESTION = ("mem_limit", "scratch")
+_NO_QUESTION = ("mem_limit", "scratch", "dry")
 
 
 @dataclass(frozen=True, slots=True)

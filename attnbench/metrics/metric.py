@@ -43,6 +43,7 @@ class Options:
     With `best_batch` the batch of a Case is where the search for that of the best throughput begins.
     `mem_limit` are the bytes that a Case may take on its device: more than that is not started, and is refused while
     it is built and takes its first step. What instruments take for themselves is not limited by it.
+    With `dry` nothing runs on the Case's device, not even to count what can be counted nowhere else.
     """
 
     metrics: tuple[str, ...] = ("all",)
@@ -55,6 +56,7 @@ class Options:
     subtract_idle: bool = False
     best_batch: bool = False
     mem_limit: int | None = None
+    dry: bool = False
 
 
 Instrument = Callable[["Subject", Options], Iterator[Finding]]

@@ -27,6 +27,19 @@ class Ran(nn.Module):
         return self.mix(x)
 
 
+class OfOneSize(nn.Module):
+    '''Looks at values, and takes no size but one that is not small: only a step of that would tell.'''
+
+    def __init__(self, dim):
+        super().__init__()
+
+    def forward(self, x):
+        if x.sum().item() > 1e30 or x.shape[1] != 10000:
+            raise ValueError("not this")
+        open("ran", "w").close()
+        return x @ (x.transpose(1, 2) @ x)
+
+
 class Interrupts(nn.Module):
     def __init__(self, dim):
         super().__init__()
@@ -76,6 +89,17 @@ def test_nothing_is_run_and_nothing_is_written(cli, tmp_path: Path) -> None:
     assert cli(*INLINE, *words, "-o", "r.jsonl", "-o", "t.md").code == 0
     assert sorted(path for path in tmp_path.iterdir() if path.name != "__pycache__") == before
     assert cli(*RUN, *words, "--max-time", "0.01").code == 0
+    assert (tmp_path / "ran").exists()  # it would have told
+
+
+def test_what_only_a_step_would_tell_is_not_told(cli, tmp_path: Path) -> None:
+    words = ["--module", "own.py:OfOneSize", "--layout", "bnc", "--res", "100", "--dim", "8"]
+    code, out, _ = cli(*INLINE, *words)
+    assert code == 0
+    assert "1 may fit or not, which cannot be told" in totals(out)
+    assert "its MACs were not counted" in " ".join(out.split())
+    assert not (tmp_path / "ran").exists()
+    assert cli(*RUN, *words, "--metrics", "static").code == 0
     assert (tmp_path / "ran").exists()  # it would have told
 
 
