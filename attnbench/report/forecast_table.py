@@ -1,9 +1,9 @@
 """What a run would take, for the terminal: a row for each case, what will not fit in colour, the totals below."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attnbench.core.forecast import Forecast, Outlook
 from attnbench.core.record import Record
@@ -38,15 +38,32 @@ def render_outlook(outlook: Outlook, width: int = 80, *, store: Path | None = No
     rows = outlook.forecasts
     parts: list[RenderableType] = []
     if rows:
-        records = [_stand_in(each) for each in rows]
+        records = _stand_ins(rows)
         parts += [Text(_caption(rows, records), style="italic"), Text(), *_table(rows, records, width), Text()]
-        parts += [Text(_explained(rows), style="dim"), Text()]
     return Group(*parts, Text(totals(outlook, store)))
 
 
-def _stand_in(forecast: Forecast) -> Record:
-    """A stored record's doubts are about what was measured."""
-    return replace(forecast.record, status="ok", notes=()) if forecast.stored else forecast.record
+def _stand_ins(rows: Sequence[Forecast]) -> list[Record]:
+    """Records for the facts and the footnotes: a stored one's doubts are about what was measured, and what became of a
+    case before it was known where, and in which layout, tells it from no other.
+    """
+    layouts: dict[str, str] = {}
+    for each in rows:
+        if each.record.case.layout != "auto":
+            layouts.setdefault(each.record.case.name, each.record.case.layout)
+    env = next((each.record.env for each in rows if "device_name" in each.record.env), {})
+    return [_stand_in(each, layouts, env) for each in rows]
+
+
+def _stand_in(forecast: Forecast, layouts: Mapping[str, str], env: Mapping[str, Any]) -> Record:
+    record = forecast.record
+    if forecast.stored:
+        return replace(record, status="ok", notes=())
+    if forecast.verdict != "refused":
+        return record
+    layout = layouts.get(record.case.name, "auto") if record.case.layout == "auto" else record.case.layout
+    known = record.env if "device_name" in record.env else env
+    return replace(record, case=record.case.with_(layout=layout), env=known)
 
 
 def _caption(rows: Sequence[Forecast], records: Sequence[Record]) -> str:
@@ -78,7 +95,7 @@ def _table(rows: Sequence[Forecast], records: Sequence[Record], width: int) -> "
     if hidden:
         names = ", ".join(column.heading.split("\n")[0] for column in hidden)
         parts += [Text(), Text(f"Not shown at {width} columns: {names}. --format json has all.", style="dim")]
-    return parts
+    return [*parts, Text(), Text(_explained(rows, {column.heading for column in shown}), style="dim")]
 
 
 def _columns(rows: Sequence[Forecast], records: Sequence[Record], marked: Sequence[str]) -> list[TextColumn]:
@@ -108,13 +125,12 @@ def _figure(value: float | None, digits: int) -> str:
     return MISSING if value is None else significant(value, digits)
 
 
-def _explained(rows: Sequence[Forecast]) -> str:
+def _explained(rows: Sequence[Forecast], headings: Container[str]) -> str:
     """What the headings mean, where they are more than their words."""
     left = [each for each in rows if not each.stored]
     if left and not any(each.live for each in left):
         return _COUNTED
-    least = any(each.least_ms is not None for each in rows)
-    return (_NO_STEP if least else "") + _A_GUESS
+    return (_NO_STEP if _LEAST in headings else "") + _A_GUESS
 
 
 def totals(outlook: Outlook, store: Path | None = None) -> str:
