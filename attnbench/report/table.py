@@ -27,7 +27,7 @@ IMPORTANCE = ("latency.median_ms", "compare.speedup", "compare.attention_speedup
 
 _NARROWEST_NAME = 8
 # Long names are folded rather than let push out the figures: that of the target not below this part of the line, that
-# of its machine and what is said of it not below that.
+# of its machine and what is said of it not below that; where only one figure is left, all as far as it takes.
 _NAME_PART, _MACHINE_PART = 2 / 5, 1 / 5
 _MACHINE = ("case.machine", "case.environment")
 
@@ -122,7 +122,7 @@ def fit(full: Sheet, width: int) -> Sheet:
         for place, _, text in placing.changed(columns, texts):
             widths[place] = max(widths[place], line_width(text))
         least = _least_important(full.columns, kept)
-        if least is None or _least_width(columns, widths, width) <= width:
+        if least is None or sum(_least_widths(columns, widths, width)) + GAP * (len(widths) - 1) <= width:
             break
         kept.remove(least)
     hidden = tuple(column.title for place, column in enumerate(full.columns) if place not in kept)
@@ -130,8 +130,12 @@ def fit(full: Sheet, width: int) -> Sheet:
 
 
 def _least_important(columns: Sequence[Column], kept: Sequence[int]) -> int | None:
-    droppable = [place for place in kept if not columns[place].name.startswith("case.")]
+    droppable = [place for place in kept if _droppable(columns[place])]
     return max(droppable, key=lambda place: _rank(columns[place].name), default=None)
+
+
+def _droppable(column: Column) -> bool:
+    return not column.name.startswith("case.")
 
 
 def _rank(name: str) -> int:
@@ -148,12 +152,15 @@ def _heading_lines(column: Column) -> tuple[str, ...]:
     return (column.title, unit) if unit else (column.title,)
 
 
-def _least_width(columns: Sequence[Column], widths: Sequence[int], available: int) -> int:
-    """What the columns take once names are folded as far as they may be."""
-    parts = [_NAME_PART, *(_MACHINE_PART if column.name in _MACHINE else None for column in columns[1:])]
-    least = (width if part is None else min(width, int(available * part))
-             for part, width in zip(parts, widths, strict=True))  # fmt: skip
-    return sum(least) + GAP * (len(widths) - 1)
+def _least_widths(columns: Sequence[Column], widths: Sequence[int], available: int) -> list[int]:
+    """What the columns take once names are folded: to their parts of the line, or further for the last figure."""
+    last = sum(_droppable(column) for column in columns) <= 1
+    parts = {0: _NAME_PART} | {place: _MACHINE_PART for place, column in enumerate(columns) if column.name in _MACHINE}
+    least = list(widths)
+    for place, part in parts.items():
+        least[place] = min(widths[place], max(_NARROWEST_NAME, line_width(columns[place].title),
+                                              0 if last else int(available * part)))  # fmt: skip
+    return least
 
 
 def render(
@@ -180,16 +187,14 @@ def drawn(chosen: Sheet, width: int) -> Ruled:
 
 
 def _folded_widths(chosen: Sheet, width: int) -> list[int]:
-    """The columns' widths: the figures what they need, then machines and names what these leave them."""
+    """The columns' widths: what they need at least, and then names as much as is left."""
     bodies = zip(*chosen.cells, strict=True)
-    widths = [_widest(column, body) for column, body in zip(chosen.columns, bodies, strict=True)]
-    left = width - sum(widths) - GAP * (len(widths) - 1)
-    for place, column in enumerate(chosen.columns):
-        if left < 0 and column.name in _MACHINE:
-            fitting = max(widths[place] + left, min(widths[place], int(width * _MACHINE_PART)))
-            left, widths[place] = left + widths[place] - fitting, fitting
-    if left < 0:
-        widths[0] = min(widths[0], max(_NARROWEST_NAME, widths[0] + left))
+    widest = [_widest(column, body) for column, body in zip(chosen.columns, bodies, strict=True)]
+    widths = _least_widths(chosen.columns, widest, width)
+    left = max(0, width - sum(widths) - GAP * (len(widths) - 1))
+    for place, full in enumerate(widest):
+        more = min(left, full - widths[place])
+        left, widths[place] = left - more, widths[place] + more
     return widths
 
 

@@ -71,6 +71,14 @@ def test_machines_of_one_name_are_told_apart_by_all_that_differs(printed):
     assert text.count("torch 2.8.0,") == text.count("torch 2.9.0,") == 2
 
 
+def test_what_tells_rows_apart_does_not_push_out_the_last_figure(printed):
+    mine = {"target": "my_attentions.py:MyLinearAttention"}
+    both = [replace(each, case=each.case.with_(dtype=dtype, batch_size=batch, **mine))
+            for env in (H200, NEWER) for each in rows(env) for dtype, batch in (("fp32", 1), ("bf16", 8))]  # fmt: skip
+    text = printed(render(both, 80), 80)
+    assert "Latency" in text.partition("Not shown")[0] and text.count("± 0.8 %") == len(both)
+
+
 def test_one_machine_has_no_column_for_what_does_not_differ():
     assert not {"Machine", "Environment", "Host", "GPU"} & set(sheet(rows(H200)).headings)
     assert "Environment" not in csv_rows(rows(H200))[0]
