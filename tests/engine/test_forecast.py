@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from canned_channels import Answer
 from canned_lanes import Machine, lane
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import attnbench.engine.measure as measure
@@ -109,6 +109,7 @@ def test_the_least_of_what_is_free_and_what_is_allowed_counts(mem_limit: int | N
     assert found.limited_by == ("--mem-limit" if mem_limit == GIB - 1 else "95 % of what is free")
 
 
+@settings(deadline=None)
 @given(st.integers(1, 2**50), st.integers(0, 2**50) | st.none(), st.integers(1, 2**50) | st.none())
 def test_a_dry_run_and_a_run_never_disagree(predicted: int, free: int | None, limit: int | None) -> None:
     case = Case("se", height=4, width=4, tokens=16, dim=8)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_records import module, network, record
 from rich.cells import cell_len
@@ -117,6 +117,7 @@ def test_facts_that_vary_are_columns(printed: Printed) -> None:
     assert "dim 64" in text
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.builds(
