@@ -1,5 +1,6 @@
 """The command line: parse, call, print, exit code."""
 
+import io
 import sys
 import warnings
 from typing import Annotated, Any, NoReturn
@@ -25,7 +26,6 @@ _SHOW = warnings.showwarning
 app = typer.Typer(
     help="What an attention really costs: parameters, MACs, latency, memory and throughput.",
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -46,11 +46,13 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _options(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def main() -> NoReturn:
@@ -59,6 +61,8 @@ def main() -> NoReturn:
 
 
 def _code() -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may have no × or ─, and a file's name may be no text
+        sys.stdout.reconfigure(errors="replace")
     warnings.showwarning = _show  # one line for what is left out, instead of Python's own two
     try:
         result = app(standalone_mode=False)

@@ -17,12 +17,17 @@ __all__ = ["CANNOT_JUDGE", "INTERRUPTED", "USAGE", "interruptible", "loaded", "n
 
 # Exit codes; 0 is done, and 1 a regression or a false claim.
 USAGE, CANNOT_JUDGE, INTERRUPTED = 2, 3, 130
+_NARROWEST = 20
 
 
 def new_console() -> "Console":
+    """One that is as wide as the terminal, or as COLUMNS says, but never too narrow for a table."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=False)
+    console = Console(highlight=False, soft_wrap=False)
+    if console.width < _NARROWEST:
+        console.width = _NARROWEST
+    return console
 
 
 def loaded(path: Path) -> "tuple[Record, ...]":

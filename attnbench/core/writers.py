@@ -82,6 +82,6 @@ def _is_still_there(file: int, path: Path) -> bool:
 
 def _lock_file(path: Path) -> Path:
     """The same for every spelling of the path; other users have theirs."""
-    name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:24]
+    name = hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:24]  # Path.resolve refuses a ring of links
     user = os.getuid() if hasattr(os, "getuid") else ""
     return Path(tempfile.gettempdir()) / f"attnbench-{user}-{name}.lock"

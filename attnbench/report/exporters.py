@@ -134,7 +134,7 @@ def _writing(path: Path, write: Callable[[Path], None]) -> None:
             raise PermissionError(0, "it is write-protected")
         target.parent.mkdir(parents=True, exist_ok=True)
         write(target)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name, a ring of links
         why = getattr(error, "strerror", None) or error
         raise UsageError(f"cannot write to {path}: {why}. Choose another place with --out.") from error
 
