@@ -1,9 +1,6 @@
 """`attnbench run`: measure, keep each record as it comes, print a table."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +10,12 @@ from typer.core import TyperCommand
 from attnbench.commands import options as opt
 from attnbench.commands.dry_run import dry_run as forecast
 from attnbench.commands.planned import for_these, planned, wanted
-from attnbench.commands.terminal import INTERRUPTED, interruptible, new_console, say_set_aside
+from attnbench.commands.sitting import Sitting, measure
+from attnbench.commands.terminal import INTERRUPTED, interruptible, new_console
 from attnbench.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from attnbench.core.record import Record
-    from attnbench.core.store import Store
-    from attnbench.engine.executors.executor import Wanted
     from attnbench.engine.question import Question
-    from attnbench.report.screen import Screen
 
 __all__ = ["RunCommand", "run"]
 
@@ -32,7 +26,7 @@ class RunCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         whole = [
             "--isolate=worker" if word == "--isolate" and follower.startswith("-") else word
-            for word, follower in zip(args, [*args[1:], "-"], strict=True)
+            for word, follower in zip(args, [*args[1:], "-"], strict=False)  # none of none
         ]
         return super().parse_args(ctx, whole)
 
@@ -87,33 +81,19 @@ def run(
     _known_baseline(baseline, questions)
     records_to, exports = _outputs(out or [])
     _resumable(records_to, resume=resume)
-    sitting = Sitting(questions, executor, for_these(who, questions), records_to, timeout, resume=resume, quiet=quiet)
+    sitting = Sitting(
+        questions, executor, for_these(who, questions), timeout, records_to, exports, format_, baseline,
+        resume=resume, quiet=quiet,
+    )  # fmt: skip
     if dry_run:
         return forecast(sitting, format_)
     with interruptible():
         try:
-            _measure(sitting)
+            measure(sitting)
         finally:  # also where the disk is full, or nobody is left to measure
-            _print(sitting.records, format_, baseline)
-            _write(sitting.records, exports, baseline)
-    return _farewell(sitting, exports)
-
-
-@dataclass(slots=True)
-class Sitting:
-    """What a run is to do, and what came of it so far."""
-
-    questions: "Sequence[Question]"
-    executor: str
-    wanted: "Wanted"
-    records_to: Path | None
-    timeout: float
-    resume: bool
-    quiet: bool
-    records: "list[Record]" = field(default_factory=list)
-    kept: int = 0
-    store: "Store | None" = None
-    finished: bool = False
+            _print(sitting)
+            _write(sitting)
+    return _farewell(sitting)
 
 
 def _typed(context: typer.Context) -> dict[str, Any]:
@@ -157,78 +137,32 @@ def _resumable(records_to: Path | None, *, resume: bool) -> None:
         raise UsageError("--resume goes on with a file of records: name it with --out FILE.jsonl.")
 
 
-def _fresh(folder: Path) -> Path:
-    """A name in the folder that no earlier run has taken."""
-    stem = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    names = (folder / f"{stem}{suffix}.jsonl" for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
-    return next(path for path in names if not path.exists())
-
-
-def _measure(sitting: Sitting) -> None:
-    """Take one record after the other; Ctrl-C drops only the cases under way."""
-    from attnbench.core.store import Store
-    from attnbench.core.writers import writing
-    from attnbench.engine.executors.executor import EXECUTORS
-    from attnbench.engine.session import prepared
-    from attnbench.report.screen import watched
-
-    with ExitStack() as stack:
-        try:
-            if sitting.records_to is not None:
-                stack.enter_context(writing(sitting.records_to, alone=sitting.resume))
-            screen = stack.enter_context(watched(new_console(), len(sitting.questions), quiet=sitting.quiet))
-            lanes = stack.enter_context(EXECUTORS[sitting.executor](sitting.wanted))
-            crew = stack.enter_context(_crew(lanes, sitting, screen))
-            session = prepared(sitting.questions, crew, sitting.records_to if sitting.resume else None)
-            say_set_aside(sitting.records_to, session.set_aside)
-            sitting.store = Store(sitting.records_to or _fresh(Path("results")))
-            sitting.records += session.kept
-            sitting.kept = len(session.kept)
-            screen.skipped(sitting.kept)
-            for record in session.records(crew, sitting.store):
-                sitting.records.append(record)
-                screen.add(record)
-            sitting.finished = True
-        except KeyboardInterrupt:
-            pass
-
-
-def _crew(lanes: Sequence[Any], sitting: Sitting, screen: "Screen") -> Any:
-    from contextlib import closing
-
-    from attnbench.engine.crew import Crew
-
-    several = len(lanes) > 1
-    return closing(Crew(lanes, sitting.timeout, lambda lane, what: screen.starting(what, lane if several else ""),
-                        each_fresh=sitting.wanted.isolation == "case"))  # fmt: skip
-
-
-def _print(records: "Sequence[Record]", format_: str, baseline: str | None) -> None:
+def _print(sitting: Sitting) -> None:
     from attnbench.report.exporters import EXPORTERS
     from attnbench.report.table import render
 
-    if not records:
+    if not sitting.records:
         return
-    if format_ != "table":
-        typer.echo(EXPORTERS[format_](records, baseline), nl=False)
+    if sitting.format != "table":
+        typer.echo(EXPORTERS[sitting.format](sitting.records, sitting.baseline), nl=False)
         return
     console = new_console()
-    console.print(render(records, console.width, baseline=baseline))
+    console.print(render(sitting.records, console.width, baseline=sitting.baseline))
 
 
-def _write(records: "Sequence[Record]", exports: Sequence[Path], baseline: str | None) -> None:
+def _write(sitting: Sitting) -> None:
     from attnbench.report.exporters import export
 
-    for path in exports if records else ():
-        export(records, path, baseline)
+    for path in sitting.exports if sitting.records else ():
+        export(sitting.records, path, sitting.baseline)
 
 
-def _farewell(sitting: Sitting, exports: Sequence[Path]) -> int:
+def _farewell(sitting: Sitting) -> int:
     """Say where the records are; the exit code."""
     count = len(sitting.records)
     if count:
         stores = [sitting.store.path] if sitting.store else []
-        where = ", ".join(map(str, [*stores, *exports]))
+        where = ", ".join(map(str, [*stores, *sitting.exports]))
         before = f", {sitting.kept} of them from before" if sitting.kept else ""
         typer.echo(f"{count} record{'s' if count > 1 else ''} in {where}{before}", err=True)
     if sitting.finished:

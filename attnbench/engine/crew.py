@@ -15,7 +15,7 @@ from attnbench.engine.question import Question
 
 __all__ = ["Crew", "TellLane"]
 
-# Hears the name of a lane, and what it does.
+# Hears the name of a lane, and what it does: nothing when it is done with a case.
 TellLane = Callable[[str, str], None]
 # So many machines may be lost under a Case before it is taken to be the reason.
 _MOST_LOST = 2
@@ -207,6 +207,7 @@ class Crew:
                     waiting.put(task)
                 else:
                     ended.put((task.question, record))
+                self._tell(post.lane.name, "")
             if loss:
                 ended.put(loss)
         except BaseException as error:  # a fault of ours: it belongs to whoever reads
@@ -282,7 +283,7 @@ def _placed(record: Record, lane: Lane, neighbours: int) -> Record:
 
 
 def _disturbed(record: Record, neighbours: int) -> Iterator[Note]:
-    """On a GPU only what the host does is shared with neighbours, and where that is too slow the device waits for it."""
+    """On a GPU only what the host does is shared with neighbours; where that is too slow the device waits for it."""
     on_host = not record.case.device.startswith("cuda") or record.value("latency.launch_bound")
     if neighbours and on_host and record.value("latency.median_ms") is not None:
         yield Note("neighbours", "other cases were measured on the same host at the same time, with which it shared "

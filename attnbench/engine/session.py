@@ -1,9 +1,9 @@
-"""A session: leaves out what is stored already, has the rest measured, and keeps every record as soon as it is there."""
+"""A session: leaves out what is stored already, has the rest measured, keeps every record as soon as it is there."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,11 @@ class Session:
     kept: tuple[Record, ...]
     left: tuple[Question, ...]
     set_aside: tuple[str, ...] = ()
+    places: Mapping[str, int] = field(default_factory=dict, repr=False)
+
+    def ordered(self, records: Iterable[Record]) -> list[Record]:
+        """Records in the order of the Questions, whichever lane was the first to be done."""
+        return sorted(records, key=lambda record: self.places.get(_identity(record.asked), len(self.places)))
 
     def records(self, crew: Crew, store: Store | None) -> Iterator[Record]:
         """The records of what is left, as they come; each is in the store before it is yielded."""
@@ -50,16 +55,18 @@ def prepared(questions: Sequence[Question], crew: Crew, resume: Path | None = No
     """
     decided, prints = crew.settled(questions)
     stored, set_aside = _stored(resume)
+    identities = [_identity(asked(question)) for question in decided]
     kept, left = [], []
-    for question, fingerprints in zip(decided, prints, strict=True):
-        found = _among(stored, question, fingerprints) if stored else None
+    for question, identity, fingerprints in zip(decided, identities, prints, strict=True):
+        found = next((stored[identity, each] for each in sorted(fingerprints) if (identity, each) in stored), None)
         if found is None:
             left.append(question)
         else:
             kept.append(found)
     names = {record.case.name for record in kept}
     crew.check([question for question in left if question.case.name not in names])
-    return Session(tuple(kept), tuple(left), set_aside)
+    places = {identity: place for place, identity in enumerate(identities)}
+    return Session(tuple(kept), tuple(left), set_aside, places)
 
 
 def asked(question: Question) -> dict[str, Any]:
@@ -90,20 +97,14 @@ def _digest(path: str) -> str | None:
         return None
 
 
-def _identity(what: Any, fingerprint: object) -> str:
-    return json.dumps([what, fingerprint], sort_keys=True, separators=(",", ":"))
+def _identity(what: Mapping[str, Any]) -> str:
+    return json.dumps(what, sort_keys=True, separators=(",", ":"))
 
 
-def _stored(path: Path | None) -> tuple[dict[str, Record], tuple[str, ...]]:
-    """The records of a file by what they answer, the latest where there are several; and what is said of other lines."""
+def _stored(path: Path | None) -> tuple[dict[tuple[str, str], Record], tuple[str, ...]]:
+    """The records of a file by what they answer and where, the latest of several; and what is said of other lines."""
     if path is None or not path.exists():
         return {}, ()
     found = read(path)
-    answers = {_identity(each.asked, each.env.get("fingerprint")): each for each in found.records if each.asked}
+    answers = {(_identity(each.asked), str(each.env.get("fingerprint"))): each for each in found.records if each.asked}
     return answers, found.set_aside
-
-
-def _among(stored: dict[str, Record], question: Question, fingerprints: frozenset[str]) -> Record | None:
-    what = json.loads(json.dumps(asked(question)))
-    found = (stored.get(_identity(what, fingerprint)) for fingerprint in sorted(fingerprints))
-    return next((record for record in found if record is not None), None)
