@@ -112,7 +112,7 @@ def check_writable(path: Path) -> None:
         UsageError: unknown ending, a folder, or no right to write there.
     """
     exporter_for(path)
-    _writing(path, lambda target: _scratch(target, "").unlink())
+    _writing(path, lambda target: None if _is_special(target) else _scratch(target, "").unlink())
 
 
 def export(records: Sequence[Record], path: Path, baseline: str | None = None) -> None:
@@ -122,7 +122,7 @@ def export(records: Sequence[Record], path: Path, baseline: str | None = None) -
         UsageError: as `check_writable`.
     """
     text = exporter_for(path)(records, baseline)
-    _writing(path, lambda target: _replace(target, text))
+    _writing(path, lambda target: _pour(target, text) if _is_special(target) else _replace(target, text))
 
 
 def _writing(path: Path, write: Callable[[Path], None]) -> None:
@@ -137,6 +137,16 @@ def _writing(path: Path, write: Callable[[Path], None]) -> None:
     except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name, a ring of links
         why = getattr(error, "strerror", None) or error
         raise UsageError(f"cannot write to {path}: {why}. Choose another place with --out.") from error
+
+
+def _is_special(target: Path) -> bool:
+    """A device or a pipe: it is written to, and never replaced by a file of its name, as root could do in /dev."""
+    return target.exists() and not target.is_file()
+
+
+def _pour(target: Path, text: str) -> None:
+    with target.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        file.write(text)
 
 
 def _scratch(target: Path, text: str) -> Path:

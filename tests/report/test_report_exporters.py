@@ -138,6 +138,19 @@ def test_a_link_stays_a_link(tmp_path):
     assert (tmp_path / "real.md").read_text().startswith("cpu")
 
 
+def test_a_link_to_a_pipe_or_device_writes_into_it_and_leaves_it_there(tmp_path):
+    """Replaced by a file of its name, as root could do to what is in /dev, it would be gone for everybody."""
+    pipe, link = tmp_path / "pipe", tmp_path / "link.md"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    check_writable(link)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True)
+    export(sweep(), link)
+    assert pipe.is_fifo()
+    assert reader.communicate(timeout=30)[0] == EXPORTERS["md"](sweep(), None)
+    assert {each.name for each in tmp_path.iterdir()} == {"pipe", "link.md"}
+
+
 def test_an_export_format_is_registered_once():
     with pytest.raises(ValueError, match="registered twice"):
         EXPORTERS.register("md")(lambda records: "")
