@@ -146,7 +146,7 @@ def test_a_record_is_synced_and_so_is_the_folder_of_a_new_file(path: Path, monke
     assert synced == ["file", "folder", "file"]
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no /dev/full on this system")
 def test_a_full_disk_is_a_sentence_and_the_record_is_rescued(path: Path, spare: Path) -> None:
     path.symlink_to("/dev/full")
     with pytest.raises(StoreError) as caught:
