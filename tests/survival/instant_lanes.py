@@ -14,6 +14,7 @@ from typing import Any
 from attnbench.core.case import Case
 from attnbench.core.record import Reading
 from attnbench.engine.executors.executor import Lane, Wanted
+from attnbench.metrics.roof.peaks import Peaks, Rung
 
 __all__ = ["TOO_LARGE", "Instant", "lanes"]
 
@@ -21,7 +22,12 @@ Event = dict[str, Any]
 
 # A map of this side is one that no memory holds.
 TOO_LARGE = 13
-_ENV = {"fingerprint": "instant", "device_name": "instant", "torch": "none", "python": "3", "cores": 2, "threads": 2}
+_UNKNOWN = ("driver", "cuda", "cudnn", "compute_capability", "ecc", "mig", "persistence", "governor", "smt", "l2_bytes",
+            "l3_bytes", "git_commit", "clocks", "throttle_reasons", "load_average")  # fmt: skip
+_ENV = dict.fromkeys(_UNKNOWN) | {
+    "fingerprint": "instant", "device_name": "instant", "cpu": "instant", "torch": "none", "python": "3", "cores": 2,
+    "threads": 2, "affinity": 2, "system": "Linux", "malloc": "warm", "started_at": "2026-01-01T00:00:00+00:00",
+}  # fmt: skip
 _SECONDS_A_PIECE = 0.001
 _write = os.write
 
@@ -48,8 +54,7 @@ class Instant:
                 found = {"name": "latency", "can": "yes", "how": "at once", "advice": "", "figures": {}}
                 yield {"event": "ability"} | found
             case "peaks":
-                yield {"event": "done", "status": "unsupported", "reason": "nothing is computed here"}
-                return
+                yield {"event": "peaks", "peaks": _peaks(request["device"], request["dtype"])}
             case "measure":
                 yield {"event": "env", "env": _ENV}
                 yield from self._measured(Case.from_dict(request["case"]))
@@ -81,6 +86,12 @@ def _decided(case: Case) -> Case:
     layout = "bchw" if case.layout == "auto" else case.layout
     image = {"height": 224, "width": 224} if case.height is None and case.tokens is None else {}
     return case.with_(layout=layout, heads=case.heads or 1, **image)
+
+
+def _peaks(device: str, dtype: str) -> dict[str, Any]:
+    rung = Rung(2**30, 1e11, 1e11, 1e11)
+    peaks = Peaks(device, dtype, "instant", 1e12, "64x64x64", (rung,), 2**20, 2, False, "2026-01-01T00:00:00+00:00")
+    return peaks.to_dict() | {"bytes_per_s": peaks.memory_bandwidth, "beyond_caches": peaks.beyond_caches}
 
 
 def _counted(macs: int, elementwise: int) -> Iterator[Reading]:
