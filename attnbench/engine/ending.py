@@ -26,7 +26,7 @@ def ended_by(error: BaseException) -> Event:
     if isinstance(error, SystemExit):  # which a worker survives, and the user's own program would not
         return done("crashed", f"it asked the process to end with exit code {_code(error)}{_where(error)}")
     if isinstance(error.__cause__, StopIteration):  # Python makes a RuntimeError of it, which says nothing
-        return done("error", f"{named(error.__cause__)}{_where(error)}")
+        return done("error", f"{named(error.__cause__)}{_where(error.__cause__)}")
     return done("error", f"{named(error)}{_where(error)}")
 
 

@@ -9,10 +9,11 @@ refuses what does not fit.
 """
 
 import errno
+import mmap
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -21,6 +22,9 @@ from attnbench.core.errors import OutOfMemoryError, first_line
 from attnbench.core.places import place_of
 from attnbench.core.units import MIB, human_bytes
 from attnbench.metrics.hardware import free_bytes
+
+if sys.platform != "win32":
+    import resource
 
 __all__ = ["host_kept_free", "is_out_of_memory", "out_of_memory", "within_limit"]
 
@@ -32,63 +36,56 @@ _WANTED = re.compile(r"DefaultCPUAllocator: .* allocate (\d+) bytes")
 _ONCE, _FOR_EACH_THREAD = 64 * MIB, 16 * MIB
 
 
-@contextmanager
-def host_kept_free(device: str) -> Iterator[None]:
+def host_kept_free(device: str) -> AbstractContextManager[None]:
     """Inside, no more can be taken from the host than is free now, where the case runs there.
 
-    Raises:
-        OutOfMemoryError: it was tried.
+    What it cannot take is raised as OutOfMemoryError, in a sentence.
     """
     free = free_bytes("cpu") if device == "cpu" else None
-    there = "" if free is None else f"; {human_bytes(free)} were free on the host when it began"
-    with _explained(there), _capped(free):
-        yield
+    return _Capped(free, "" if free is None else f"; {human_bytes(free)} were free on the host when it began")
 
 
-@contextmanager
-def within_limit(device: str, limit: int | None) -> Iterator[None]:
+def within_limit(device: str, limit: int | None) -> AbstractContextManager[None]:
     """Inside, a case can take no more than the limit: of the CUDA allocator exactly, of the host's with some room for
     what libraries take once.
 
-    Raises:
-        OutOfMemoryError: it was tried.
+    What it cannot take is raised as OutOfMemoryError, in a sentence.
     """
     if limit is None:
-        yield
-        return
-    room = limit + _ONCE + _FOR_EACH_THREAD * torch.get_num_threads()
-    kept = _fraction(device, limit) if device.startswith("cuda") else _capped(room)
-    with _explained(f"; --mem-limit allows {human_bytes(limit)}"), kept:
-        yield
+        return nullcontext()
+    why = f"; --mem-limit allows {human_bytes(limit)}"
+    if device.startswith("cuda"):
+        return _fraction(device, limit, why)
+    return _Capped(limit + _ONCE + _FOR_EACH_THREAD * torch.get_num_threads(), why)
 
 
-@contextmanager
-def _explained(why: str) -> Iterator[None]:
-    """What is raised inside for want of memory, in a sentence that ends with `why`."""
-    try:
-        yield
-    except Exception as error:  # foreign code
-        if not is_out_of_memory(error):
-            raise
-        raise OutOfMemoryError(out_of_memory(error) + why) from error
+class _Capped:
+    """Inside, this process can take no more than so many bytes in addition, where the kernel sees to that.
 
+    When the last byte is gone Python has none for an exception's way out either: nothing is made on it before there is
+    memory again, and a little is put by for that moment.
+    """
 
-@contextmanager
-def _capped(more: int | None) -> Iterator[None]:
-    """Inside, this process can take no more than so many bytes in addition; where the kernel sees to that."""
-    now = _data_bytes()
-    if more is None or now is None:
-        yield
-        return
-    import resource
+    def __init__(self, more: int | None, why: str) -> None:
+        self._more, self._why = more, why
+        self._before: tuple[int, int] | None = None
 
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    known = [each for each in (soft, hard) if each != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_DATA, (min([now + more, *known]), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+    def __enter__(self) -> None:
+        now = _data_bytes()
+        if self._more is None or now is None:
+            return
+        self._set = resource.setrlimit
+        self._reserve = mmap.mmap(-1, MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        soft, hard = self._before = resource.getrlimit(resource.RLIMIT_DATA)
+        known = [each for each in (soft, hard) if each != resource.RLIM_INFINITY]
+        self._set(resource.RLIMIT_DATA, (min([now + self._more, *known]), hard))
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self._before is not None:
+            self._reserve.close()
+            self._set(resource.RLIMIT_DATA, self._before)
+        if error is not None and is_out_of_memory(error):
+            raise OutOfMemoryError(out_of_memory(error) + self._why) from error
 
 
 def _data_bytes() -> int | None:
@@ -103,7 +100,7 @@ def _data_bytes() -> int | None:
 
 
 @contextmanager
-def _fraction(device: str, limit: int) -> Iterator[None]:
+def _fraction(device: str, limit: int, why: str) -> Iterator[None]:
     """The limit above what the allocator holds, as the part of the device's memory that torch wants to be told."""
     if not torch.cuda.is_available():
         yield
@@ -113,6 +110,10 @@ def _fraction(device: str, limit: int) -> Iterator[None]:
     torch.cuda.set_per_process_memory_fraction(min(1.0, allowed / total), device)
     try:
         yield
+    except Exception as error:  # foreign code
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(out_of_memory(error) + why) from error
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, device)
 
@@ -129,7 +130,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def out_of_memory(error: BaseException) -> str:
     """In words, with the place in the user's code."""
     text, place = first_line(error), place_of(error)
-    wanted = _WANTED.search(text)
-    if wanted:
+    if wanted := _WANTED.search(text):
         text = f"can't allocate memory: it asked for {human_bytes(int(wanted[1]))} more"
+    elif text == MemoryError.__name__:
+        text = "out of memory"
     return f"{text} ({place})" if place else text

@@ -31,11 +31,12 @@ class Overheard:
 
     def hear(self, chunk: bytes) -> None:
         """Pass it on, through `sys.stderr` as it is now: what draws on the terminal has put itself in its place."""
-        room, self.bytes = _SHOWN - self.bytes, self.bytes + len(chunk)
+        silenced, room = self.endless, max(0, _SHOWN - self.bytes)
+        self.bytes += len(chunk)
         self._end = (self._end + chunk)[-_REMEMBERED:]
-        if self._quiet or room <= 0:
+        if self._quiet or silenced:
             return
-        text = self._decoder.decode(chunk[:room]) + (_SILENCED if len(chunk) > room else "")
+        text = self._decoder.decode(chunk[:room]) + (_SILENCED if self.endless else "")
         with contextlib.suppress(Exception):  # a terminal that is gone must not end the reading
             sys.stderr.write(text)
             sys.stderr.flush()

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -35,12 +36,10 @@ class Before:
 
     def left_behind(self, case: Case) -> list[str]:
         """What is there that was not, in words, after a measurement of the Case."""
-        found = [f"a running thread ({thread.name})" for thread in threading.enumerate()
-                 if thread not in self.threads and _is_the_users(thread)]  # fmt: skip
-        children = _children() - self.children
-        if children and case.engine != "compile":  # torch keeps the processes that it compiles in
-            found.append("a running process" if len(children) == 1 else f"{len(children)} running processes")
-        return found + list(self._memory())
+        threads = sum(thread not in self.threads and _is_the_users(thread) for thread in threading.enumerate())
+        # torch keeps the processes that it compiles in.
+        children = len(_children() - self.children) if case.engine != "compile" else 0
+        return [*_counted(threads, "thread", "threads"), *_counted(children, "process", "processes"), *self._memory()]
 
     def _memory(self) -> list[str]:
         """Asked a second time once everything is given back that nobody holds."""
@@ -53,6 +52,11 @@ class Before:
         host, device = _resident() - self.resident, _on_device() - self.on_device
         return ([f"{human_bytes(host)} of memory"] if host > _HOST_BYTES else []) + (
             [f"{human_bytes(device)} of the device's memory"] if device > _DEVICE_BYTES else [])  # fmt: skip
+
+
+def _counted(number: int, one: str, several: str) -> Iterator[str]:
+    if number:
+        yield f"a running {one}" if number == 1 else f"{number} running {several}"
 
 
 def _is_the_users(thread: threading.Thread) -> bool:

@@ -61,9 +61,11 @@ def _end_with(life: int) -> None:
 
 def _read(lines: TextIO, requests: "queue.SimpleQueue[str]") -> None:
     """Wait for requests beside whatever is running, asleep in the kernel: the end of them is the parent's death."""
-    with contextlib.suppress(OSError):
+    try:
         for line in lines:
             requests.put(line)
+    except OSError:  # a module has closed it: the parent sees that, or hears nothing
+        return
     os._exit(0)
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,8 @@ __all__ = ["WorkerProcess"]
 _WARM_MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 # torch's profiler says on standard error when it starts and stops; only what fails is news.
 _QUIET_PROFILER = {"KINETO_LOG_LEVEL": "5"}
+
+_WORKER: Sequence[str] = ("-m", "attnbench.engine.worker")
 
 _CHUNK: Final = 64 * 1024
 # A line that is longer is no event of ours.
@@ -47,8 +49,8 @@ class WorkerProcess:
         self._heard = heard
         self._reaping = threading.Lock()
         self._over = threading.Event()
-        life, self._life = os.pipe()
-        self._report, report = os.pipe()
+        (life, end), (beginning, report) = os.pipe(), os.pipe()
+        self._life, self._report = os.fdopen(end, "wb", 0), os.fdopen(beginning, "rb", 0)
         try:
             self._process = _started(env, life, report)
         except OSError:
@@ -78,10 +80,10 @@ class WorkerProcess:
 
     def report(self) -> str:
         """What faulthandler wrote of its threads when it died."""
-        os.set_blocking(self._report, False)
         text = b""
-        with contextlib.suppress(OSError):
-            while chunk := os.read(self._report, _CHUNK):
+        with contextlib.suppress(OSError, ValueError):  # it was closed meanwhile
+            os.set_blocking(self._report.fileno(), False)
+            while chunk := self._report.read(_CHUNK):
                 text += chunk
         return text.decode(errors="replace")
 
@@ -132,15 +134,15 @@ class WorkerProcess:
         self._let_go()
 
     def _let_go(self) -> None:
-        os.close(self._life)
-        os.close(self._report)
+        self._life.close()
+        self._report.close()
 
 
 def _started(env: Mapping[str, str], life: int, report: int) -> "subprocess.Popen[bytes]":
     """In a process group of its own, so that it can be ended with all that it starts."""
     return subprocess.Popen(
         # -P: a file of the user's that is called queue.py must not stand in for the standard library's.
-        [sys.executable, "-P", "-m", "attnbench.engine.worker", str(life), str(report)],
+        [sys.executable, "-P", *_WORKER, str(life), str(report)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
         pass_fds=(life, report), process_group=0, env={**_environment(), **env},
     )  # fmt: skip
@@ -173,7 +175,8 @@ class _Ear:
     def listen(self) -> None:
         while self._left > 0 and (ready := self._poll.poll(self._patience())):
             self._left -= self._until == 0
-            for each, _ in ready:
+            # What was printed before an event was said is heard before it.
+            for each, _ in sorted(ready, key=lambda pair: pair[0] != self._printed):
                 if each == self._death:
                     self._until = 0  # no more will come than is there
                     self._poll.unregister(each)

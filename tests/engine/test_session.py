@@ -1,7 +1,6 @@
-"""Sessions over a canned channel and a real worker: each way a case can end is a row, and nothing read is lost."""
+"""Sessions over a canned channel and a real worker: what is measured is a row, and nothing read is lost."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from attnbench.core.errors import UsageError
 from attnbench.core.record import SECTIONS, Note, Record
 from attnbench.core.spec import Spec
 from attnbench.core.store import Store, load
-from attnbench.engine.asking import measured, on_device, resolved
+from attnbench.engine.asking import measured, resolved
 from attnbench.engine.channels import InlineChannel, WorkerChannel, WorkerDied
 from attnbench.engine.crew import Crew
 from attnbench.engine.question import Question
@@ -20,71 +19,8 @@ from attnbench.engine.session import prepared
 from attnbench.metrics.metric import Options
 from attnbench.targets.catalogue import catalogue
 
-FILE = str(Path(__file__).parents[1] / "targets" / "user_modules.py")
 QUICK = Options(max_time=0.02)
-
-
-def faulty(fault: str) -> Case:
-    return Case(f"{FILE}:Faulty", params=(("fault", fault),), tokens=16, dim=8, layout="bnc")
-
-
 GOOD = Case("se", height=4, width=4, tokens=16, dim=8, layout="bchw")
-
-
-@pytest.fixture(scope="module")
-def worker() -> Iterator[WorkerChannel]:
-    channel = WorkerChannel(quiet=True)
-    yield channel
-    channel.close()
-
-
-@pytest.mark.parametrize(
-    ("fault", "status", "reason"),
-    [
-        ("segfault", "crashed", "SIGSEGV"),
-        ("exit", "crashed", "exit code 3"),
-        ("raise", "error", "RuntimeError: I do not feel like it (user_modules.py, line "),
-        ("memory", "oom", "can't allocate memory"),
-        ("nan", "incorrect", "NaN or infinity"),
-        ("sys.exit", "crashed", "exit code 4"),
-        ("print", "ok", ""),
-        ("read", "ok", ""),
-    ],
-)
-def test_each_fault_is_a_status_and_costs_only_its_own_case(
-    worker: WorkerChannel, fault: str, status: str, reason: str
-) -> None:
-    record = measured(faulty(fault), worker, QUICK)
-    assert (record.status, reason in record.reason) == (status, True), record.reason
-    # What was counted before the fault is kept.
-    assert record.value("static.params") == 8 * 8 + 8
-    assert record.value("static.macs") == 16 * 8 * 8
-    after = measured(GOOD, worker, QUICK)
-    assert after.ok
-    assert after.value("latency.median_ms") > 0
-
-
-def test_a_hang_is_given_up(worker: WorkerChannel) -> None:
-    record = measured(faulty("hang"), worker, QUICK, timeout=6)
-    assert record.status == "timeout"
-    assert "6.04 s" in record.reason  # 6 s, and twice the 0.02 s of sampling
-    assert record.value("static.macs") == 1024
-    assert measured(GOOD, worker, QUICK, timeout=60).ok
-
-
-def test_a_file_that_hangs_while_it_is_imported_is_refused(worker: WorkerChannel, tmp_path: Path) -> None:
-    (tmp_path / "slow.py").write_text("import time\ntime.sleep(600)\n")
-    with pytest.raises(UsageError, match="nothing came from it for 5 s"):
-        resolved([Case(f"{tmp_path}/slow.py:M", tokens=4, dim=4)], worker, timeout=5)
-
-
-def test_a_fresh_worker_is_set_up_like_the_first() -> None:
-    channel = WorkerChannel(quiet=True)
-    (case,) = on_device([GOOD.with_(device="auto")], channel, Options(threads=1))
-    assert case.device in ("cpu", "cuda")
-    measured(faulty("exit"), channel, QUICK)
-    assert measured(GOOD, channel, QUICK).env["threads"] == 1
-    channel.close()
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell a process's memory")

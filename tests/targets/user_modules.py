@@ -1,6 +1,7 @@
 """Attentions as users write them: with tuples, keyword-only arguments, baked-in resolutions and other habits."""
 
 import torch
+from faults import FAULTS
 from torch import Tensor, nn
 
 
@@ -140,7 +141,7 @@ class RefusesEverything(nn.Module):
 
 
 class Faulty(nn.Module):
-    """Runs without data, and does what `fault` says on the real thing."""
+    """Runs without data, and does what `fault` says on the real thing: one of FAULTS, or something about tensors."""
 
     def __init__(self, dim: int, fault: str = "") -> None:
         super().__init__()
@@ -149,32 +150,61 @@ class Faulty(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if type(x) is Tensor and x.device.type != "meta":
-            self.misbehave()
+            (FAULTS | _OF_TENSORS).get(self.fault, lambda: None)()
         y = self.proj(x)
         return y / 0 if self.fault == "nan" else y
 
-    def misbehave(self) -> None:
-        import ctypes
-        import os
-        import sys
-        import time
 
-        if self.fault == "segfault":
-            ctypes.string_at(0)
-        elif self.fault == "exit":
-            os._exit(3)
-        elif self.fault == "sys.exit":
-            sys.exit(4)
-        elif self.fault == "hang":
-            time.sleep(600)
-        elif self.fault == "raise":
-            raise RuntimeError("I do not feel like it")
-        elif self.fault == "memory":
-            torch.empty(2**60, dtype=torch.uint8)
-        elif self.fault == "print":
-            print('{"event": "done", "status": "ok"}\n' * 100)  # noqa: T201
-        elif self.fault == "read":
-            sys.stdin.read()
+_LEFT: list[object] = []
+
+
+def _at_once() -> None:
+    torch.empty(2**60, dtype=torch.uint8)
+
+
+def _bit_by_bit() -> None:
+    """Each without touching it, so that it takes no time."""
+    held = []
+    while True:
+        held.append(torch.empty(2**28, dtype=torch.uint8))
+
+
+def _objects() -> None:
+    """In circles, so that they do not go with the last who knows them."""
+    held: list[object] = []
+    while True:
+        held.append([held])
+
+
+def _arrays() -> None:
+    import numpy
+
+    held = []
+    while True:
+        held.append(numpy.empty(2**28, dtype=numpy.uint8))
+
+
+def _keep() -> None:
+    """More than a case may leave behind."""
+    if not _LEFT:
+        _LEFT.append(torch.ones(2**28 + 2**24))
+
+
+def _switch() -> None:
+    """State that is torch's."""
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(3)
+    torch.set_grad_enabled(True)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("medium")
+    torch.autograd.set_detect_anomaly(True)
+    torch.set_flush_denormal(True)
+    torch.manual_seed(7)
+
+
+_OF_TENSORS = {"at_once": _at_once, "bit_by_bit": _bit_by_bit, "objects": _objects, "arrays": _arrays, "keep": _keep,
+               "switch": _switch}  # fmt: skip
 
 
 def build_tokens(dim: int) -> nn.Module:
