@@ -92,13 +92,13 @@ _SET_BACK: dict[str, tuple[str, ...]] = {}
 
 
 def set_back_after_import(text: str) -> tuple[str, ...]:
-    """What a target's file changed for the whole process while it was imported, which was set back.
+    """What a target's file changed for the whole process while it was imported, as a note names it.
 
-    It is imported once for many cases: what it wished would hold for those of others, and not at all for its own in a
-    process that it shares with a case that set it back.
+    It was set back at once: a file is imported once for many cases, and the first of them must not be another question
+    than the later ones.
     """
     source, place, _ = split(text)
-    return _SET_BACK.get(str(Path(place).resolve()) if source == "file" else source, ())
+    return _SET_BACK.get(str(Path(place).resolve()) if source == "file" else place, ())
 
 
 @cache

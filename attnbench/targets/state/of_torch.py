@@ -21,6 +21,8 @@ _HOOKS = ("_global_forward_pre_hooks", "_global_forward_hooks", "_global_backwar
 _SDP = ("flash", "mem_efficient", "math", "cudnn")
 _REDUCED = ("allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction",
             "allow_fp16_accumulation")  # fmt: skip
+# Contexts that are to last.
+_OPEN: list[Any] = []
 # The smallest number there is, and one: their product is zero where such numbers are flushed.
 _TINY, _ONE = [5e-324], [1.0]
 
@@ -48,7 +50,9 @@ def _device_told(before: tuple[Any, int], after: tuple[Any, int]) -> str:
 
 def _set_inference(value: bool) -> None:
     gc.collect()  # a context that was left open ends when it is collected
-    torch.inference_mode(value).__enter__()
+    if torch.is_inference_mode_enabled() != value:
+        _OPEN.append(torch.inference_mode(value))
+        _OPEN[-1].__enter__()
 
 
 def _deterministic() -> tuple[bool, bool, bool]:

@@ -50,5 +50,5 @@ class Piece:
         """As a note says it: `torch's default dtype (torch.float32 to torch.float64)`."""
         if self.told is not None:
             return self.told(before, after)
-        alone = isinstance(before, tuple | list | dict) or isinstance(after, Unreadable)
+        alone = any(isinstance(value, tuple | list | dict | Unreadable) for value in (before, after))
         return self.name if alone else f"{self.name} ({before} to {after})"
