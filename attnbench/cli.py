@@ -1,8 +1,10 @@
 """The command line: parse, call, print, exit code."""
 
 import io
+import os
 import sys
 import warnings
+from contextlib import suppress
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -71,9 +73,15 @@ def _code() -> int:
         return CANNOT_JUDGE if isinstance(error, CannotJudgeError) else USAGE
     except (KeyboardInterrupt, EOFError):
         return INTERRUPTED
-    except BrokenPipeError:  # `attnbench list | head` is not a mistake
-        sys.stderr.close()
-        return 0
+    except MemoryError:
+        _say("this machine has too little memory for that.")
+        return CANNOT_JUDGE
+    except OSError as error:  # standard output, mostly: files are written where errors are expected
+        _drop_output()
+        if isinstance(error, BrokenPipeError):  # `attnbench list | head` is not a mistake
+            return 0
+        _say(f"the system refused to go on: {error}.")
+        return USAGE
     except Exception as error:
         # Typer brings its own copy of click's errors in some versions and click itself in others.
         if type(error).__name__ == "Abort":
@@ -83,6 +91,12 @@ def _code() -> int:
         _say(error.format_message())
         return USAGE
     return result if isinstance(result, int) else 0
+
+
+def _drop_output() -> None:
+    """What nobody takes is not tried again when Python ends, which would be an error that nobody can catch."""
+    with suppress(OSError, ValueError):  # of a standard output that is no file, or closed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show(

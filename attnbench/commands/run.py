@@ -91,8 +91,10 @@ def run(
         try:
             measure(sitting)
         finally:  # also where the disk is full, or nobody is left to measure
-            _print(sitting)
-            _write(sitting)
+            try:
+                _print(sitting)
+            finally:  # also where nobody reads the table, as behind `| head`
+                _write(sitting)
     return _farewell(sitting)
 
 

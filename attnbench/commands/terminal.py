@@ -24,7 +24,11 @@ def new_console() -> "Console":
     """One that is as wide as the terminal, or as COLUMNS says, but never too narrow for a table."""
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=False)
+    class Ours(Console):
+        def on_broken_pipe(self) -> NoReturn:
+            raise BrokenPipeError  # rich would exit with 1, which is a regression here
+
+    console = Ours(highlight=False, soft_wrap=False)
     if console.width < _NARROWEST:
         console.width = _NARROWEST
     return console

@@ -28,7 +28,7 @@ HOSTILE = (
     "²", "½", "٤", "４", "Ⅳ", "é", "名前", "🙂" * 9, "\u202e4", "\u200b", "\udcff", "a\udcffb", "\x00", "a\x00b", "\n",
     "a\nb", "\t", "\r", "\x1b[31m", "[", "]", "[/]", "[bold]x[/]", "\\[/]", "\\", "x\\", "{}", "{0}", "%s", "%(a)s",
     "$HOME", "`id`", "*", "**", "?", "[a-", ".", "..", "/", "~", "~/x.jsonl", "~nobody-of-that-name/x.md", "./x",
-    "a/b", "/dev/null", "/dev/full", "/nowhere/x.jsonl", "x" * 300, "x" * 300 + ".jsonl", "=", "a=", "=b", "a=b",
+    "a/b", "/dev/null", "/dev/full", "/dev/zero", "/proc/x.jsonl", "x" * 300, "x" * 300 + ".jsonl", "=", "a=", "=b", "a=b",
     "a=b=c", "a.b=c", "a.=1", ".a=1", "--help", "--version", "-m", "-h", "none", "None", "NONE", "true", "auto",
     "all", "null", "None,None", ":", "a:", ":a", "a:b:c", "torch:nn", "+", "~se", "+se", "se+", "se~", "a+b~c",
     "vgg16+se+se", "vgg16~", "se:se", ".py", "x.py:", ".jsonl", "x.jsonl/", "x.MD", "x.tar.gz", "-o",

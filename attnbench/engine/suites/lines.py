@@ -20,6 +20,8 @@ _AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _CLOSING = re.compile(r"\]|\"\"\"|'''")
 _LARGEST = 2**63
 _DEEPEST = 20
+# More bytes than anybody types.
+_LONGEST = 2**24
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +52,12 @@ def read_toml(path: Path, name: str) -> TomlFile:
         UsageError: it cannot be read, is no text, or no TOML.
     """
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(_LONGEST + 1)  # /dev/zero has no end
     except (OSError, ValueError) as error:  # a name with a NUL in it is a ValueError
         raise UsageError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}.") from error
+    if len(content) > _LONGEST:
+        raise UsageError(f"{name} is no suite: it is larger than {_LONGEST >> 20} MiB.")
     try:
         text = content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
