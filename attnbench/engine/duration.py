@@ -24,9 +24,9 @@ __all__ = [
     "step_seconds",
 ]
 
-# Of the peak of products so much is reached by those of an attention, and an elementwise operation goes through memory
-# three times (two operands and an output); medians over the catalogue on two CPUs.
-_OF_PEAK, _PASSES = 0.5, 3
+# Of the peak of products so much is reached by those of an attention; an elementwise operation goes through memory
+# three times (two operands and an output), and a reduction, most of all a softmax, twice. Medians over the catalogue.
+_OF_PEAK, _PASSES, _READS = 0.33, 3, 2
 # A backward goes through what the forward went through, about twice.
 _WITH_BACKWARD = 3
 # The host's own time for a step, whatever is in it.
@@ -71,7 +71,7 @@ def step_seconds(case: Case, readings: Mapping[str, Any], peaks: Peaks) -> float
 
     backward = case.differentiates
     flops = 2 * (count("macs") + count("backward_macs")) + count("fft_flops") * (_WITH_BACKWARD if backward else 1)
-    passes = _PASSES * count("elementwise") + count("reductions")
+    passes = _PASSES * count("elementwise") + _READS * count("reductions")
     moved = passes * ITEM_BYTES[case.dtype] * (_WITH_BACKWARD if backward else 1) + count("bytes_moved")
     used = count("predicted_peak_bytes")
     rung = next((each for each in peaks.ladder if each.footprint >= used), peaks.ladder[-1])
