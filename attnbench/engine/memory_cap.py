@@ -129,7 +129,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def out_of_memory(error: BaseException) -> str:
     """In words, with the place in the user's code."""
-    text, place = first_line(error), place_of(error)
+    text, place = first_line(error).rstrip("."), place_of(error)
     if wanted := _WANTED.search(text):
         text = f"can't allocate memory: it asked for {human_bytes(int(wanted[1]))} more"
     elif text == MemoryError.__name__:
