@@ -6,7 +6,6 @@ import hashlib
 import os
 import platform
 import re
-import subprocess
 import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ import torch
 
 from attnbench import __version__
 from attnbench.core import control_group
+from attnbench.core.commit import git_commit
 from attnbench.core.units import KIB
 from attnbench.metrics.nvml import driver, gpu_of
 
@@ -85,7 +85,7 @@ def environment(device: str) -> dict[str, Any]:
         **gpu_facts,
         **_cpu_facts(),
         "flags": flags(),
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
         "clocks": None,
         "throttle_reasons": None,
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
@@ -217,17 +217,3 @@ def _told(switch: Callable[[], Any]) -> Any:
             return switch()
         except RuntimeError:
             return None
-
-
-@cache
-def _git_commit() -> str | None:
-    """The commit of the folder the user stands in, with `+` when there are uncommitted changes."""
-    try:
-        commit = _git("rev-parse", "--short=12", "HEAD")
-        return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _git(*words: str) -> str:
-    return subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=5).stdout.strip()

@@ -10,6 +10,7 @@ import pytest
 import torch
 from fake_nvml import READINGS, FakeGpu, FakeNvml, install
 
+from attnbench.core.commit import git_commit
 from attnbench.metrics import hardware
 from attnbench.metrics.hardware import environment, flags, free_bytes
 
@@ -96,7 +97,7 @@ def test_every_lasting_fact_is_in_the_fingerprint(fact: str, monkeypatch: pytest
 
 def test_what_passes_is_not_in_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
     before = environment("cpu")
-    monkeypatch.setattr(hardware, "_git_commit", lambda: "another")
+    monkeypatch.setattr(hardware, "git_commit", lambda: "another")
     monkeypatch.setattr(hardware.os, "getloadavg", lambda: (99.0, 0.0, 0.0))
     after = environment("cpu")
     assert (after["git_commit"], after["load_average"]) == ("another", 99.0)
@@ -106,9 +107,9 @@ def test_what_passes_is_not_in_the_fingerprint(monkeypatch: pytest.MonkeyPatch) 
 def test_a_folder_without_git_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert hardware._git_commit.__wrapped__() is None
+    assert git_commit.__wrapped__() is None
     monkeypatch.setenv("PATH", "")
-    assert hardware._git_commit.__wrapped__() is None
+    assert git_commit.__wrapped__() is None
 
 
 def test_the_name_of_the_processor(files: Files) -> None:

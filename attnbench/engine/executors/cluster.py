@@ -9,6 +9,7 @@ from contextlib import suppress
 from threading import Lock
 from typing import Any
 
+from attnbench.core.commit import git_commit
 from attnbench.core.errors import CannotJudgeError
 from attnbench.engine.executors.executor import Lane, LaneLost, LaneWarning, Wanted
 from attnbench.engine.executors.far_channel import FarChannel
@@ -55,9 +56,10 @@ class Cluster:
                 left_out.append(str(loss))
                 self.leave(channel.node)
         if not lanes:
-            raise CannotJudgeError(f"no lane of the cluster can be had: {'; '.join(left_out) or 'it has no node'}.")
-        for reason in left_out:
-            warnings.warn(f"a lane is left out: {reason}", LaneWarning, stacklevel=2)
+            raise CannotJudgeError(f"no lane of the cluster can be had: {'; '.join(dict.fromkeys(left_out)) or 'it has no node'}.")
+        for reason, count in Counter(left_out).items():
+            warnings.warn(f"{'a lane is' if count == 1 else f'{count} lanes are'} left out: {reason}", LaneWarning,
+                          stacklevel=2)  # fmt: skip
         return lanes
 
     def _nodes(self) -> list[Node]:
@@ -148,7 +150,8 @@ class _Place:
         gpu = channel.ready(patience)
         node = self._node = channel.node
         self.lane.name, self.lane.host = node.lane_name(gpu), node.host
-        self.lane.facts = {"executor": "ray", "node": node.id} | ({} if gpu is None else {"gpu": gpu})
+        here = {"executor": "ray", "node": node.id, "git_commit": git_commit()}  # the user stands on this machine
+        self.lane.facts = here if gpu is None else here | {"gpu": gpu}
 
     def _open(self) -> FarChannel:
         """The channel that waits since the start, and later one that is started anew."""

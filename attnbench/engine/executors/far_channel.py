@@ -78,7 +78,8 @@ class FarChannel:
 
     def _lost(self, error: Exception) -> LaneLost:
         self._forget()
-        return LaneLost(f"{self.node}: {_said(error)}")
+        what = f"no {self.node.kind} of it is free" if isinstance(error, TimeoutError) else _said(error)
+        return LaneLost(f"{self.node}: {what}")
 
     def _forget(self) -> None:
         if self._actor is not None:
@@ -90,8 +91,6 @@ class FarChannel:
 
 
 def _said(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "what it would take is in use"
     text = str(error).strip()
     if "creation task" in text:  # a traceback, which ends with what was raised
         return text.rpartition("\n")[2]
