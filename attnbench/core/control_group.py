@@ -1,10 +1,10 @@
 """What the control group of this process (a container's, a job's) tells of memory: what is left, what was killed."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
-__all__ = ["killed", "left"]
+__all__ = ["kills", "left"]
 
 _MOUNT = Path("/sys/fs/cgroup")
 _MOUNT_1 = _MOUNT / "memory"  # of the first version, which has a mount for each kind of resource
@@ -17,26 +17,29 @@ def left() -> int | None:
     return min((each for each in limits if each is not None), default=None)
 
 
-def killed() -> int | None:
-    """How many processes the out-of-memory killer has taken from the group; None where it does not tell."""
-    places = [folder / "memory.events" for folder in _folders("", _MOUNT)]
-    places += [folder / "memory.oom_control" for folder in _folders("memory", _MOUNT_1)]
-    counts = (_field(place, "oom_kill") for place in places)
-    return next((count for count in counts if count is not None), None)
+def kills(process: str = "self") -> Callable[[], int | None]:
+    """What tells, now and later, how many processes the out-of-memory killer has taken from the group of that one.
+
+    None is told where it cannot be known. The process itself need not live any more by then.
+    """
+    places = [folder / "memory.events" for folder in _folders("", _MOUNT, process)]
+    places += [folder / "memory.oom_control" for folder in _folders("memory", _MOUNT_1, process)]
+    place = next((each for each in places if _field(each, "oom_kill") is not None), None)
+    return lambda: None if place is None else _field(place, "oom_kill")
 
 
-def _folders(controller: str, mount: Path) -> Iterator[Path]:
+def _folders(controller: str, mount: Path, process: str = "self") -> Iterator[Path]:
     """The group's folder and those around it, innermost first; in a container the mount is often the group itself."""
-    own = PurePosixPath(_own(controller).lstrip("/"))
+    own = PurePosixPath(_own(controller, process).lstrip("/"))
     if ".." not in own.parts:  # then it lies outside of what is mounted here
         yield from (mount / folder for folder in (own, *own.parents) if folder != PurePosixPath())
     yield mount
 
 
-def _own(controller: str) -> str:
-    """The group's path, as /proc/self/cgroup has it: `4:cpu,memory:/jobs/17`, in the second version `0::/jobs/17`."""
+def _own(controller: str, process: str) -> str:
+    """The group's path, as /proc/PID/cgroup has it: `4:cpu,memory:/jobs/17`, in the second version `0::/jobs/17`."""
     try:
-        rows = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+        rows = [line.split(":", 2) for line in Path(f"/proc/{process}/cgroup").read_text().splitlines()]
     except OSError:
         return ""
     return next((row[2] for row in rows if len(row) == 3 and controller in row[1].split(",")), "")

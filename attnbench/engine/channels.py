@@ -94,7 +94,7 @@ class WorkerChannel:
     def _answers(self, request: Event, timeout: float | None) -> Iterator[Event]:
         self._number += 1
         self._heard.begin()
-        killed = kernel_kills()
+        killed = kernel_kills(self._process.pid)
         last = ""
         try:
             if not self._ready:

@@ -3,9 +3,10 @@
 On Linux the kernel itself holds this process to a limit of what it may write to (RLIMIT_DATA): an allocation beyond it
 fails, in Python, torch or numpy alike, where otherwise the host would swap or its out-of-memory killer would choose
 somebody. The soft limit alone is moved and put back. It counts addresses and not pages, so it stands that of the free
-memory above what the process has now; compilers that torch starts inherit at least as much. A CUDA driver reserves
-addresses by the terabyte for purposes of its own: such cases are not capped on the host, and on the device CUDA itself
-refuses what does not fit.
+memory above what the process has now; compilers that torch starts inherit at least as much. Memory that processes
+share is not counted; what fills the host with that still meets the out-of-memory killer, and is a row as well. A CUDA
+driver reserves addresses by the terabyte for purposes of its own: such cases are not capped on the host, and on the
+device CUDA itself refuses what does not fit.
 """
 
 import errno

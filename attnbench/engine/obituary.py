@@ -90,21 +90,21 @@ def silence(seconds: float, report: str, printed: int | None) -> WorkerDied:
     return WorkerDied("timeout", f"nothing came from it for {seconds:g} s (--timeout){but}{where}")
 
 
-def kernel_kills() -> Callable[[], bool | None]:
-    """Begin to watch the out-of-memory killer; what is returned says later whether it has struck since, if it tells."""
-    before = _kills()
+def kernel_kills(process: int) -> Callable[[], bool | None]:
+    """Begin to watch the out-of-memory killer; what is returned says later whether it has struck since, if it tells.
+
+    The control group of the process knows only its own. Where it does not tell, the whole system is asked.
+    """
+    count = control_group.kills(str(process))
+    if (before := count()) is None:
+        count = _kills_of_the_system
+        before = count()
 
     def struck() -> bool | None:
-        after = _kills()
+        after = count()
         return None if before is None or after is None else after > before
 
     return struck
-
-
-def _kills() -> int | None:
-    """In this control group, which knows only its own; else in the whole system."""
-    own = control_group.killed()
-    return _kills_of_the_system() if own is None else own
 
 
 def _kills_of_the_system() -> int | None:

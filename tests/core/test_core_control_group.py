@@ -78,4 +78,13 @@ EVENTS = "low 0\nhigh 0\nmax 3\noom 5\noom_kill 2\noom_group_kill 0\n"
 )
 def test_kills_are_counted_where_the_group_tells(files: Files, contents: dict[str, str], killed: int | None) -> None:
     files(contents)
-    assert control_group.killed() == killed
+    assert control_group.kills()() == killed
+
+
+def test_the_group_of_another_process_is_remembered_beyond_its_end(files: Files) -> None:
+    counter = f"{ROOT}/jobs/7/memory.events"
+    files({"/proc/41/cgroup": "0::/jobs/7\n", counter: EVENTS, f"{ROOT}/memory.events": "oom_kill 9\n"})
+    count = control_group.kills("41")
+    assert count() == 2
+    files({counter: EVENTS.replace("oom_kill 2", "oom_kill 3"), f"{ROOT}/memory.events": "oom_kill 9\n"})
+    assert count() == 3

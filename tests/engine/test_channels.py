@@ -124,7 +124,8 @@ def test_a_kill_is_the_out_of_memory_killers_if_that_has_struck(
     channel: WorkerChannel, monkeypatch: pytest.MonkeyPatch, kills: list[int | None], status: str, reason: str
 ) -> None:
     counts = iter(kills)
-    monkeypatch.setattr("attnbench.engine.obituary._kills", lambda: next(counts))
+    monkeypatch.setattr("attnbench.core.control_group.kills", lambda process: lambda: None)
+    monkeypatch.setattr("attnbench.engine.obituary._kills_of_the_system", lambda: next(counts))
     death = died(channel, "sigkill")
     assert (death.status, str(death)) == (status, reason)
     monkeypatch.undo()
@@ -159,7 +160,7 @@ def test_kills_are_read_where_they_are_counted(
         return files[str(path)]
 
     monkeypatch.setattr(Path, "read_text", read_text)
-    watch = kernel_kills()
+    watch = kernel_kills(1)
     files = after
     assert watch() is struck
 
