@@ -20,7 +20,7 @@ from attnbench.engine.executors.travel import Parcel
 __all__ = ["Cluster"]
 
 # Seconds for a lane to start; and where the cluster says that others use what it would take.
-_TO_START, _WHERE_IN_USE = 60.0, 10.0
+_TO_START, _WHERE_IN_USE = 60.0, 20.0
 # Seconds that a lane without a place looks for one, since a node may come back; and between two looks.
 _TO_FIND, _LOOK = 30.0, 1.0
 
@@ -46,8 +46,9 @@ class Cluster:
         """
         nodes = self._nodes()
         see_alike(self._ray, nodes)
+        patience = self._patience(nodes)
         begun = [self._taken_up(node) for node in nodes for _ in range(node.lanes)]
-        wait([channel.readiness for channel in begun], self._patience(nodes))
+        wait([channel.readiness for channel in begun], patience)
         lanes, left_out = [], []
         for channel in begun:
             try:
@@ -55,9 +56,10 @@ class Cluster:
             except LaneLost as loss:
                 left_out.append(str(loss))
                 self.leave(channel.node)
+        reasons = Counter(left_out)
         if not lanes:
-            raise CannotJudgeError(f"no lane of the cluster can be had: {'; '.join(dict.fromkeys(left_out)) or 'it has no node'}.")
-        for reason, count in Counter(left_out).items():
+            raise CannotJudgeError(f"no lane of the cluster can be had: {'; '.join(reasons) or 'it has no CPU'}.")
+        for reason, count in reasons.items():
             warnings.warn(f"{'a lane is' if count == 1 else f'{count} lanes are'} left out: {reason}", LaneWarning,
                           stacklevel=2)  # fmt: skip
         return lanes

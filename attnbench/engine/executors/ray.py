@@ -19,6 +19,7 @@ __all__ = ["lanes"]
 
 # Seconds for a connection to where a cluster is said to be; Ray itself tries for two minutes.
 _TO_CONNECT = 5.0
+_SAYS = "_worker_logs_enabled"
 
 
 @contextmanager
@@ -56,7 +57,7 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
         yield
         return
     _reach(address or os.environ.get("RAY_ADDRESS", ""))
-    with _silent():
+    with _silent(ray):
         try:
             with _as_it_was(), warnings.catch_warnings(action="ignore"):
                 ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
@@ -96,12 +97,18 @@ def _as_it_was() -> Iterator[None]:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
-    """Ray tells of each process that dies on standard output, where tables and JSON go; records say it too."""
-    worker = import_module("ray._private.worker")
-    before = getattr(worker, "_worker_logs_enabled", None)
+def _silent(ray: Any) -> Iterator[None]:
+    """Ray tells of each process that dies on standard output, where tables and JSON go; records say it too.
+
+    There is no option for it but this switch, which a later version may not have.
+    """
+    worker = getattr(getattr(ray, "_private", None), "worker", None)
+    if not hasattr(worker, _SAYS):
+        yield
+        return
+    before = getattr(worker, _SAYS)
+    setattr(worker, _SAYS, False)
     try:
-        worker._worker_logs_enabled = False  # type: ignore[attr-defined]
         yield
     finally:
-        worker._worker_logs_enabled = before  # type: ignore[attr-defined]
+        setattr(worker, _SAYS, before)
