@@ -124,14 +124,15 @@ class Crew:
         raise UsageError(f"{first.reason}.")
 
     def _resolved(self, case: Case) -> Case | Record:
-        reason = ""
-        for post in (self._posts * _MOST_LOST)[:_MOST_LOST]:
+        for lost in range(1, _MOST_LOST + 1):
+            post = self._posts[lost % len(self._posts)]
             try:
                 return post.resolve(case)
             except LaneLost as loss:
                 post.lost()
-                reason = str(loss)
-        return _fatal(case, reason)
+                if lost == _MOST_LOST:
+                    return _fatal(case, post, loss)
+        raise AssertionError("it was resolved or was fatal")
 
     def answers(self, questions: Sequence[Question]) -> Iterator[tuple[Question, Record]]:
         """Each Question with its Record, as they come.
@@ -162,7 +163,7 @@ class Crew:
         except LaneLost as loss:
             post.lost()
             task.lost += 1
-            return _fatal(task.question.case, str(loss)) if task.lost == _MOST_LOST else None
+            return _fatal(task.question.case, post, loss) if task.lost == _MOST_LOST else None
         return record if not task.lost else replace(record, env={**record.env, "machines_lost": task.lost})
 
     def _side_by_side(self, questions: Sequence[Question]) -> Iterator[tuple[Question, Record]]:
@@ -258,9 +259,10 @@ def _nobody(left: int, loss: LaneLost) -> CannotJudgeError:
                             "--resume goes on.")  # fmt: skip
 
 
-def _fatal(case: Case, reason: str) -> Record:
-    return Record(case, "crashed", f"{_MOST_LOST} machines were lost while they measured it: {reason}",
-                  repro=case.command())  # fmt: skip
+def _fatal(case: Case, post: Post, loss: LaneLost) -> Record:
+    """Of the environment that the last of them had, so that a sweep that goes on later does not lose two more."""
+    return Record(case, "crashed", f"{_MOST_LOST} machines were lost while they measured it: {loss}",
+                  env=post.env, repro=case.command())  # fmt: skip
 
 
 def _finished(ended: "queue.SimpleQueue[_Ended]") -> Iterator[tuple[Question, Record]]:

@@ -27,6 +27,8 @@ class Post:
         self.lane, self._timeout, self._each_fresh = lane, timeout, each_fresh
         self._channel: Channel | None = None
         self._greeted: tuple[str, int | None] | None = None
+        # The environment that it was last greeted in.
+        self.env: dict[str, Any] = {}
 
     @property
     def there(self) -> bool:
@@ -49,7 +51,7 @@ class Post:
         dtypes = sorted({each.case.dtype for each in mine})
         metrics = tuple(sorted({name for each in mine for name in each.options.metrics}))
         found = greeted(self.open(), device, dtypes, replace(mine[0].options, metrics=metrics))
-        self._greeted = (device, threads)
+        self._greeted, self.env = (device, threads), found[1]
         return found
 
     def _here(self, case: Case) -> Case:

@@ -124,19 +124,21 @@ def test_a_case_whose_machine_is_lost_is_measured_on_another(count: int) -> None
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_case_that_loses_two_machines_is_a_crash_and_no_third_one_is_risked(count: int) -> None:
+def test_a_case_that_loses_two_machines_is_a_crash_and_no_third_one_is_risked(tmp_path: Path, count: int) -> None:
     def poisonous(case: Case) -> Answer:
         if case.seed == 1:
             raise LaneLost("the machine burns")
         return []
 
-    machines = [Machine(poisonous) for _ in range(count)]
+    machines, path = [Machine(poisonous) for _ in range(count)], tmp_path / "r.jsonl"
     crew = Crew([lane(machine) for machine in machines])
-    by_seed = {record.case.seed: record for record in run(crew, questions(4))}
+    by_seed = {record.case.seed: record for record in run(crew, questions(4), path)}
     assert sorted(by_seed) == [0, 1, 2, 3]
     assert by_seed[1].status == "crashed"
     assert by_seed[1].reason == "2 machines were lost while they measured it: the machine burns"
     assert sum(case.seed == 1 for machine in machines for case in machine.measured) == 2
+    assert len(run(Crew([lane(machine) for machine in machines]), questions(4), path, resume=True)) == 4
+    assert sum(len(machine.measured) for machine in machines) == 5, "to go on risks nobody again"
 
 
 def test_when_all_lanes_are_lost_what_is_left_is_said_and_what_is_there_is_kept(tmp_path: Path) -> None:

@@ -196,7 +196,7 @@ def test_a_lane_is_given_up_where_no_node_is_left(opened: Opened) -> None:
         return []
 
     library.measure = dying
-    left = pytest.raises(CannotJudgeError, match="3 cases are left.*: host1 .* was lost, and no other GPU .* is free")
+    left = pytest.raises(CannotJudgeError, match=r"3 cases are left.*: host1 .* was lost, and no other GPU .* is free")
     with opened(library) as lanes, left:
         swept(lanes)
 
