@@ -135,7 +135,8 @@ def _cells(row: Compared) -> Iterator[str]:
     yield from (row.scenario, row.name, f"{row.forecast.seconds:.2f}", f"{row.seconds:.2f}", f"{row.ratio:.2f}")
     yield "–" if others is None else f"{others:.1f}"
     yield from (f"{each:.3g}" if each is not None else "–" for each in (least, step))
-    yield f"{peak / measured:.2f}" if peak and measured else "–"
+    alike = row.forecast.record.case == row.record.case  # a batch that was sought is another
+    yield f"{peak / measured:.2f}" if peak and measured and alike else "–"
 
 
 def main(words: Sequence[str]) -> None:
