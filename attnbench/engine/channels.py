@@ -68,14 +68,14 @@ class WorkerChannel:
         self._start()
 
     def _start(self) -> None:
-        self._ready = self._spent = False
+        self._ready = self._given_up = False
         try:
             self._process = WorkerProcess(self._env, self._heard)
         except OSError as error:
             raise WorkerDied("error", f"a worker process cannot be started: {error.strerror}") from error
 
     def ask(self, request: Event, timeout: float | None = None) -> Iterator[Event]:
-        if self._spent or self._process.over:
+        if self._given_up or self._process.over:
             self._replace()
         if request["do"] == "hello":
             self._greeting = request
@@ -95,7 +95,7 @@ class WorkerChannel:
         self._number += 1
         self._heard.begin()
         killed = kernel_kills(self._process.pid)
-        last = ""
+        last, spent = "", False
         try:
             if not self._ready:
                 self._next(0, None, killed)  # once it has loaded torch: that is not the module's silence
@@ -103,18 +103,18 @@ class WorkerChannel:
             self._process.send(b"%d %s\n" % (self._number, json.dumps(request).encode()))
             while last not in _LAST:
                 event = self._next(self._number, timeout, killed)
-                last, self._spent = event["event"], event.pop("spent", False)
+                last, spent = event["event"], event.pop("spent", False)
                 yield event
         finally:
-            if last not in _LAST:  # what else it has to say would be taken for the next answer
-                self._process.end()
+            if spent or last not in _LAST:  # what else it has to say would be taken for the next answer
+                self._give_up()
 
     def _next(self, number: int, timeout: float | None, killed: Any) -> Event:
         try:
             line = self._process.lines.get(timeout=timeout)
         except queue.Empty:
             assert timeout is not None
-            self._process.end(reporting=True)
+            self._give_up(reporting=True)
             printed = self._heard.bytes if self._heard.endless else None
             raise silence(timeout, self._process.report(), printed) from None
         if line is None:
@@ -123,12 +123,17 @@ class WorkerChannel:
             raise obituary(Death(self._process.code, self._process.report(), words, killed()))
         event = _event(line, number)
         if event is None:
-            self._process.end()
+            self._give_up()
             raise WorkerDied("crashed", f"it wrote into the pipe that its worker answers through: {_quoted(line)}")
         return event
 
+    def _give_up(self, *, reporting: bool = False) -> None:
+        """End the worker, and ask it no more even if it does not die of that."""
+        self._given_up = True
+        self._process.end(reporting=reporting)
+
     def fresh(self) -> None:
-        self._process.end()  # the next request starts another, and sets it up
+        self._give_up()  # the next request starts another, and sets it up
 
     def close(self) -> None:
         self._process.close()

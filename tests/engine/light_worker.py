@@ -13,7 +13,7 @@ from attnbench.engine import worker
 def answer(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield {"event": "word", "word": request.get("word", "")}
     FAULTS.get(request["do"], lambda: None)()
-    yield {"event": "done", "status": "ok", "reason": ""}
+    yield {"event": "done", "status": "ok", "reason": "", **({"spent": True} if "spent" in request else {})}
 
 
 if __name__ == "__main__":

@@ -307,6 +307,16 @@ def test_a_worker_that_was_not_heard_out_answers_no_more(channel: WorkerChannel)
     assert answers(channel)
 
 
+@needs_proc
+def test_a_worker_that_is_spent_is_gone_at_once(channel: WorkerChannel) -> None:
+    """What it left behind must not disturb anybody until the next request comes."""
+    pid = channel._process.pid
+    assert [event["event"] for event in channel.ask({"do": "nothing", "spent": True}, 10)] == ["word", "done"]
+    assert gone(pid)
+    assert answers(channel)
+    assert channel._process.pid != pid
+
+
 def test_a_channel_can_be_closed_while_it_is_asked(channel: WorkerChannel) -> None:
     channel = light(quiet=True)
     events = channel.ask({"do": "hang"}, 30)

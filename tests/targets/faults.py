@@ -4,12 +4,15 @@ import contextlib
 import ctypes
 import fcntl
 import logging
+import mmap
 import os
+import platform
 import random
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -71,17 +74,27 @@ def segfault_in_a_thread() -> None:
 
 @fault
 def fpe() -> None:
+    """A division of integers by zero in C, where the processor minds."""
+    ctypes.CDLL(None).div(1, 0)
     signal.raise_signal(signal.SIGFPE)
 
 
 @fault
 def bus() -> None:
-    signal.raise_signal(signal.SIGBUS)
+    """A page of a file that has become shorter."""
+    with tempfile.TemporaryFile() as file:
+        file.truncate(mmap.PAGESIZE)
+        page = mmap.mmap(file.fileno(), mmap.PAGESIZE)
+        file.truncate(0)
+        page[0]
 
 
 @fault
 def ill() -> None:
-    signal.raise_signal(signal.SIGILL)
+    """What no processor of its kind has for an instruction."""
+    page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    page.write(b"\x0f\x0b" if platform.machine() in ("x86_64", "AMD64") else b"\0\0\0\0")
+    ctypes.CFUNCTYPE(None)(ctypes.addressof(ctypes.c_char.from_buffer(page)))()
 
 
 @fault
@@ -157,6 +170,14 @@ def exit_beside_a_daemon() -> None:
     """A daemon holds all pipes open for as long as it lives."""
     subprocess.Popen(["sleep", "60"], pass_fds=pipes(), start_new_session=True)
     os._exit(5)
+
+
+@fault
+def shared() -> None:
+    """No limit of a process counts what it shares."""
+    held = mmap.mmap(-1, 2**31)
+    for at in range(0, 2**31, mmap.PAGESIZE):
+        held[at] = 1
 
 
 # It does not answer.
