@@ -3,10 +3,11 @@
 import json
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import typer
 
+from attnbench.commands.sitting import Sitting, screen_of, teller
 from attnbench.commands.terminal import INTERRUPTED, interruptible, new_console, say_set_aside
 from attnbench.core.errors import UsageError
 
@@ -14,41 +15,28 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from attnbench.core.forecast import Outlook
-    from attnbench.engine.executors.executor import Lane, Wanted
-    from attnbench.engine.question import Question
+    from attnbench.engine.executors.executor import Lane
 
 __all__ = ["dry_run"]
 
 
-class Planned(Protocol):
-    """What a run is to do."""
-
-    questions: "Sequence[Question]"
-    executor: str
-    wanted: "Wanted"
-    records_to: Path | None
-    timeout: float
-    resume: bool
-    quiet: bool
-
-
-def dry_run(planned: Planned, format_: str) -> int:
+def dry_run(sitting: Sitting) -> int:
     """Print what the run would take; the exit code."""
-    if format_ not in ("table", "json"):
-        raise UsageError(f"--dry-run prints a table or --format json; {format_} is for what was measured.")
+    if sitting.format not in ("table", "json"):
+        raise UsageError(f"--dry-run prints a table or --format json; {sitting.format} is for what was measured.")
     with interruptible():
-        outlook = _foreseen(planned)
-    if format_ == "json":
+        outlook = _foreseen(sitting)
+    if sitting.format == "json":
         typer.echo(json.dumps(outlook.to_dict(), indent=2, ensure_ascii=False))
     elif outlook.forecasts:
-        _print(outlook, planned.records_to)
+        _print(outlook, sitting.records_to)
     if len(outlook.forecasts) == outlook.planned:
         return 0
     typer.echo("attnbench: interrupted; not every case was looked at.", err=True)
     return INTERRUPTED
 
 
-def _foreseen(planned: Planned) -> "Outlook":
+def _foreseen(sitting: Sitting) -> "Outlook":
     """What is foreseen of each case; Ctrl-C leaves out those that were not reached."""
     from attnbench.core.forecast import Forecast, Outlook
     from attnbench.engine.crew import Crew
@@ -56,27 +44,24 @@ def _foreseen(planned: Planned) -> "Outlook":
     from attnbench.engine.forecast import foreseen, runs
     from attnbench.engine.scout import scouted
     from attnbench.engine.session import prepared
-    from attnbench.report.screen import watched
 
     found: dict[int, Forecast] = {}
     lanes: Sequence[Lane] = ()
     with ExitStack() as stack:
         try:
-            screen = stack.enter_context(watched(new_console(), len(planned.questions), quiet=planned.quiet))
-            lanes = stack.enter_context(EXECUTORS[planned.executor](planned.wanted))
-            several = len(lanes) > 1
-            scouts = scouted(lanes, live=any(map(runs, planned.questions)))
-            crew = Crew(scouts, planned.timeout, lambda lane, what: screen.starting(what, lane if several else ""))
-            stack.enter_context(closing(crew))
-            session = prepared(planned.questions, crew, planned.records_to if planned.resume else None)
-            say_set_aside(planned.records_to, session.set_aside)
-            fresh = planned.wanted.isolation == "case"
-            for place, forecast in foreseen(planned.questions, session, crew, each_fresh=fresh):
+            screen = stack.enter_context(screen_of(sitting))
+            lanes = stack.enter_context(EXECUTORS[sitting.executor](sitting.wanted))
+            scouts = scouted(lanes, live=any(map(runs, sitting.questions)))
+            crew = stack.enter_context(closing(Crew(scouts, sitting.timeout, teller(lanes, screen))))
+            session = prepared(sitting.questions, crew, sitting.resumed)
+            say_set_aside(sitting.records_to, session.set_aside)
+            fresh = sitting.wanted.isolation == "case"
+            for place, forecast in foreseen(sitting.questions, session, crew, each_fresh=fresh):
                 found[place] = forecast
                 screen.skipped(1) if forecast.stored else screen.add(forecast.record)
         except KeyboardInterrupt:
             pass
-    return Outlook([found[place] for place in sorted(found)], len(planned.questions), max(1, len(lanes)))
+    return Outlook([found[place] for place in sorted(found)], len(sitting.questions), max(1, len(lanes)))
 
 
 def _print(outlook: "Outlook", store: Path | None) -> None:

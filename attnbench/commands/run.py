@@ -86,7 +86,7 @@ def run(
         resume=resume, quiet=quiet,
     )  # fmt: skip
     if dry_run:
-        return forecast(sitting, format_)
+        return forecast(sitting)
     with interruptible():
         try:
             measure(sitting)

@@ -12,12 +12,12 @@ from attnbench.commands.terminal import new_console, say_set_aside
 if TYPE_CHECKING:
     from attnbench.core.record import Record
     from attnbench.core.store import Store
-    from attnbench.engine.crew import Crew
+    from attnbench.engine.crew import Crew, TellLane
     from attnbench.engine.executors.executor import Lane, Wanted
     from attnbench.engine.question import Question
     from attnbench.report.screen import Screen
 
-__all__ = ["Sitting", "measure"]
+__all__ = ["Sitting", "measure", "screen_of", "teller"]
 
 
 @dataclass(slots=True)
@@ -60,7 +60,7 @@ def measure(sitting: Sitting) -> None:
         try:
             if sitting.records_to is not None:
                 stack.enter_context(writing(sitting.records_to, alone=sitting.resume))
-            screen = stack.enter_context(_screen(sitting))
+            screen = stack.enter_context(screen_of(sitting))
             lanes = stack.enter_context(EXECUTORS[sitting.executor](sitting.wanted))
             crew = stack.enter_context(_crew(lanes, sitting, screen))
             session = prepared(sitting.questions, crew, sitting.resumed)
@@ -87,14 +87,15 @@ def _fresh(folder: Path) -> Path:
     return next(path for path in names if not path.exists())
 
 
-def _screen(sitting: Sitting) -> "AbstractContextManager[Screen]":
+def screen_of(sitting: Sitting) -> "AbstractContextManager[Screen]":
+    """The screen of its cases; silent on a pipe."""
     from attnbench.report.screen import watched
 
     return watched(new_console(), len(sitting.questions), quiet=sitting.quiet, baseline=sitting.baseline)
 
 
-def _crew(lanes: "Sequence[Lane]", sitting: Sitting, screen: "Screen") -> "AbstractContextManager[Crew]":
-    from attnbench.engine.crew import Crew
+def teller(lanes: "Sequence[Lane]", screen: "Screen") -> "TellLane":
+    """Shows on the screen what the lanes do; a single one needs no name."""
 
     def tell(lane: str, what: str) -> None:
         lane = lane if len(lanes) > 1 else ""
@@ -103,4 +104,11 @@ def _crew(lanes: "Sequence[Lane]", sitting: Sitting, screen: "Screen") -> "Abstr
         else:
             screen.resting(lane)
 
-    return closing(Crew(lanes, sitting.timeout, tell, each_fresh=sitting.wanted.isolation == "case"))
+    return tell
+
+
+def _crew(lanes: "Sequence[Lane]", sitting: Sitting, screen: "Screen") -> "AbstractContextManager[Crew]":
+    from attnbench.engine.crew import Crew
+
+    fresh = sitting.wanted.isolation == "case"
+    return closing(Crew(lanes, sitting.timeout, teller(lanes, screen), each_fresh=fresh))

@@ -246,7 +246,7 @@ def one_of(option: str, text: str, known: Sequence[str]) -> str:
 
 def _device(text: str) -> str:
     name, colon, index = text.partition(":")
-    if name not in _DEVICES or (colon and not (name == "cuda" and index.isdigit())):
+    if name not in _DEVICES or (colon and not (name == "cuda" and index.isascii() and index.isdigit())):
         raise UsageError(f"--device {text!r} is unknown: use auto, cpu, cuda or cuda:0.")
     return text
 

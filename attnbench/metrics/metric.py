@@ -39,7 +39,6 @@ class Options:
     `processes` are the fresh worker processes that a latency is taken in, each of them sampling as the rest says;
     with `keep_samples` the record keeps what each block of steps took, in order, for each process.
     With `subtract_idle` an energy is what the steps took beyond what the idle machine takes in the same time.
-    `mem_limit` is the most memory in bytes that a Case may take; none leaves it at what is free.
     With `best_batch` the batch of a Case is where the search for that of the best throughput begins.
     `mem_limit` are the bytes that a Case may take on its device: more than that is not started, and is refused while
     it is built and takes its first step. What instruments take for themselves is not limited by it.
