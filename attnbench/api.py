@@ -41,11 +41,11 @@ def benchmark(
     """Measure Cases; each Record is appended to `out` (JSON lines), if given, before it is yielded.
 
     A Question brings options of its own, a Case is measured as `options` say. With `isolate` a worker process measures,
-    so that a crash is a Record ("case": a fresh one for each); without, this process does. `timeout` is the silence in seconds, beyond that of
-    sampling, after which a case is given up. With `resume` what `out` holds already of the same environment comes
-    first, and is not measured again. `executor` ("local", "ray" with its `address`) and `devices` ("cuda:0-3") are
-    those of the command line; with several lanes records come in the order in which they are done. The questions of a
-    suite are `load_suite("quick").questions()`.
+    so that a crash is a Record ("case": a fresh one for each); without, this process does. `timeout` is the silence in
+    seconds, beyond that of sampling, after which a case is given up. With `resume` what `out` holds already of the same
+    environment comes first, and is not measured again. `executor` ("local", "ray" with its `address`) and `devices`
+    ("cuda:0-3") are those of the command line; with several lanes records come in the order in which they are done. The
+    questions of a suite are `load_suite("quick").questions()`.
 
     Raises:
         UsageError: a target is not there, or a device is not.
