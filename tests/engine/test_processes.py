@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from canned_channels import Answer, each_in_turn
+from canned_lanes import Machine, lane
 
 from attnbench.core.case import Case
 from attnbench.core.errors import UsageError
@@ -12,9 +13,12 @@ from attnbench.core.record import Note, Reading, Record
 from attnbench.core.stats import Estimate, median_estimate
 from attnbench.core.store import Store, load
 from attnbench.engine import processes
-from attnbench.engine.asking import replicated, run
+from attnbench.engine.asking import replicated
 from attnbench.engine.channels import InlineChannel, WorkerChannel, WorkerDied
+from attnbench.engine.crew import Crew
 from attnbench.engine.processes import as_kept, check, merged
+from attnbench.engine.question import Question
+from attnbench.engine.session import prepared
 from attnbench.metrics.metric import Options
 
 CASE = Case("se", height=4, width=4, tokens=16, dim=8, layout="bchw")
@@ -282,10 +286,18 @@ def test_a_later_process_that_dies_costs_only_itself() -> None:
 def test_samples_are_kept_on_request_as_a_list_for_each_process(tmp_path, count: int, series: list) -> None:
     options = Options(processes=count, keep_samples=True)
     path = tmp_path / "records.jsonl"
-    (record,) = run([CASE], each_in_turn(answers(1.0, 2.0)), options, Store(path), None)
+
+    def recorded(options: Options) -> Record:
+        """Of one Case, through a session, with the store that it is written to."""
+        answered = each_in_turn(answers(1.0, 2.0))
+        crew = Crew([lane(Machine(lambda case: answered.answer({})))])
+        (record,) = prepared([Question(CASE, options)], crew).records(crew, Store(path))
+        return record
+
+    record = recorded(options)
     assert record.value("latency.samples_ms") == series
     assert load(path).records[0].to_dict()["latency"]["samples_ms"] == series
-    (without,) = run([CASE], each_in_turn(answers(1.0, 2.0)), replace(options, keep_samples=False), Store(path), None)
+    without = recorded(replace(options, keep_samples=False))
     assert without.reading("latency.samples_ms") is None
     assert "latency.samples_ms: not kept" in texts(without, "not_measured")[-1]
     assert load(path).records[1] == without

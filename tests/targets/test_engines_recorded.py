@@ -194,7 +194,7 @@ def test_a_sweep_over_engines_goes_on_where_one_of_them_cannot_run(cli: Any, tmp
     assert graph["reason"] == "a CUDA graph needs a CUDA device; use --engine eager or compile"
     assert graph["static"]["macs"] == eager["static"]["macs"] > 0
     assert graph["latency"]["compile_ms"] is None
-    assert graph["repro"].endswith("--engine cudagraph --layout bchw")
+    assert graph["repro"].endswith("--engine cudagraph --layout bchw --metrics macs,memory")
 
 
 class FakeGraph:
