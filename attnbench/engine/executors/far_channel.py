@@ -17,6 +17,7 @@ _REASONS = (
     ("node was terminated", "its node died"),
     ("worker process has died", "Ray's process on it died"),
     ("is unavailable", "it does not answer any more"),
+    ("died unexpectedly", "Ray's process on it died"),
 )
 
 
