@@ -308,7 +308,7 @@ def test_nobody_at_the_address(opened: Opened, monkeypatch: pytest.MonkeyPatch) 
     with refused, opened(FakeRay(), Wanted(address="127.0.0.1:1")):
         pass
     monkeypatch.setenv("RAY_ADDRESS", "ray://127.0.0.1:1")
-    with pytest.raises(UsageError, match="no Ray cluster answers at ray:"), opened(FakeRay()):
+    with pytest.raises(UsageError, match=r"ray://127.0.0.1:1 is for Ray Client"), opened(FakeRay()):
         pass
 
 

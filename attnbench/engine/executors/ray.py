@@ -71,7 +71,10 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
 
 def _reach(address: str) -> None:
     """See that somebody listens there; an address of another form is for Ray to read."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address.startswith("ray://"):
+        raise UsageError(f"{address} is for Ray Client: call attnbench on a machine of the cluster, with the address "
+                         "HOST:PORT of its head, or with none.")  # fmt: skip
+    host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
         return
     try:
