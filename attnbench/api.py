@@ -15,7 +15,7 @@ from attnbench.engine.executors.executor import EXECUTORS, Isolation, Wanted
 from attnbench.engine.executors.local import spelled_out
 from attnbench.engine.processes import check
 from attnbench.engine.question import Question
-from attnbench.engine.session import prepared, targets_of
+from attnbench.engine.session import device_of, prepared, targets_of
 from attnbench.engine.suite import load_suite
 from attnbench.engine.sweep import Sweep
 from attnbench.metrics.metric import Options
@@ -56,8 +56,8 @@ def benchmark(
         check(each, isolate=isolation != "none")
     if resume and out is None:
         raise UsageError("resume=True goes on with a file of records: name it with out=.")
-    wanted = Wanted(spelled_out(devices), _device(questions, executor), address, isolation,
-                    targets_of(question.case for question in questions))  # fmt: skip
+    asked = [question.case for question in questions]
+    wanted = Wanted(spelled_out(devices), device_of(asked), address, isolation, targets_of(asked))
     store = None if out is None else Store(Path(out))
     with ExitStack() as stack:
         if out is not None:
@@ -67,13 +67,6 @@ def benchmark(
         session = prepared(questions, crew, Path(out) if resume and out is not None else None)
         yield from session.kept
         yield from session.records(crew, store)
-
-
-def _device(questions: Sequence[Question], executor: str) -> str:
-    devices = {question.case.device for question in questions}
-    if len(devices) > 1 and executor != "local":
-        raise UsageError(f"Cases for {' and '.join(sorted(devices))}: executor {executor!r} measures on one of them.")
-    return devices.pop() if len(devices) == 1 else "auto"
 
 
 def _questions(cases: Sweep | Sequence[Case | Question], options: Options) -> list[Question]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from attnbench.core.case import Case
     from attnbench.core.order import Order
     from attnbench.core.record import Record
-    from attnbench.engine.channels import Channel
+    from attnbench.engine.workers.channels import Channel
     from attnbench.metrics.metric import Options
     from attnbench.report.audit import Audit
     from attnbench.report.timed_growth import Measured
@@ -61,8 +61,8 @@ def audit(
     A verdict for each TARGET; without one, for every module there is.
     """
     from attnbench.core.order import parse_order
-    from attnbench.engine.channels import InlineChannel, WorkerChannel
     from attnbench.engine.sweep import Sweep
+    from attnbench.engine.workers.channels import InlineChannel, WorkerChannel
 
     if format_ not in _FORMATS:
         raise UsageError(f"unknown format {format_!r}. Known: {', '.join(_FORMATS)}.")

@@ -139,8 +139,8 @@ def _print_breakdowns(records: "Sequence[Record]", way: "Way", depth: int | None
 def _counted(target: str, given: Mapping[str, Any]) -> "list[Record]":
     """The target counted at each size asked for, as `run` would count it."""
     from attnbench.engine.asking import measured, on_device, resolved
-    from attnbench.engine.channels import WorkerChannel
     from attnbench.engine.sweep import Sweep
+    from attnbench.engine.workers.channels import WorkerChannel
     from attnbench.metrics.metric import Options
 
     modules, networks = opt.by_kind(opt.listed([target]))

@@ -12,7 +12,7 @@ from attnbench.core.errors import UsageError
 
 if TYPE_CHECKING:
     from attnbench.core.case import Case
-    from attnbench.engine.channels import Channel
+    from attnbench.engine.workers.channels import Channel
     from attnbench.metrics.metric import Options
 
 __all__ = ["doctor"]
@@ -88,8 +88,8 @@ def _examined(
     """What was found, and whether that is all: Ctrl-C leaves what is there."""
     from rich.console import Console
 
-    from attnbench.engine.channels import WorkerChannel
     from attnbench.engine.doctor import Plan, blank, examined
+    from attnbench.engine.workers.channels import WorkerChannel
 
     found = blank()
     channel = WorkerChannel(quiet=quiet)

@@ -41,8 +41,8 @@ def _foreseen(sitting: Sitting) -> "Outlook":
     from attnbench.core.forecast import Forecast, Outlook
     from attnbench.engine.crew import Crew
     from attnbench.engine.executors.executor import EXECUTORS
-    from attnbench.engine.forecast import foreseen, runs
-    from attnbench.engine.scout import scouted
+    from attnbench.engine.forecasts.forecast import foreseen, runs
+    from attnbench.engine.forecasts.scout import scouted
     from attnbench.engine.session import prepared
 
     found: dict[int, Forecast] = {}

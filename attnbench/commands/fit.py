@@ -13,8 +13,8 @@ from attnbench.core.errors import CannotJudgeError, UsageError
 if TYPE_CHECKING:
     from attnbench.core.case import Case
     from attnbench.core.fit import Asked, Fit
-    from attnbench.engine.channels import Channel
     from attnbench.engine.sweep import Sweep
+    from attnbench.engine.workers.channels import Channel
 
 __all__ = ["fit"]
 
@@ -49,9 +49,9 @@ def fit(
     They are predicted from shapes; nothing is run.
     """
     from attnbench.core.units import parse_bytes
-    from attnbench.engine.channels import InlineChannel, WorkerChannel
     from attnbench.engine.fit import most_memory
     from attnbench.engine.sweep import Sweep
+    from attnbench.engine.workers.channels import InlineChannel, WorkerChannel
 
     modules, networks = opt.by_kind(opt.listed(target))
     sweep = Sweep(

@@ -73,10 +73,11 @@ def planned(typed: Mapping[str, Any], who: "Wanted") -> "list[Question]":
 
 
 def for_these(who: "Wanted", questions: "Sequence[Question]") -> "Wanted":
-    """Who is to measure, and what."""
-    from attnbench.engine.session import targets_of
+    """Who is to measure, and what; where a suite says the device, on that."""
+    from attnbench.engine.session import device_of, targets_of
 
-    return replace(who, targets=targets_of(question.case for question in questions))
+    cases = [question.case for question in questions]
+    return replace(who, device=device_of(cases), targets=targets_of(cases))
 
 
 def _of_options(typed: Mapping[str, Any], device: str) -> "list[Question]":

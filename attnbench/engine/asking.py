@@ -7,8 +7,8 @@ from typing import Any
 from attnbench.core.case import Case
 from attnbench.core.errors import UsageError
 from attnbench.core.record import Note, Reading, Record
-from attnbench.engine.channels import Channel, Event, WorkerDied
 from attnbench.engine.processes import latency_only, merged, sampled, without_others
+from attnbench.engine.workers.channels import Channel, Event, WorkerDied
 from attnbench.metrics.metric import Options
 
 __all__ = ["Tell", "greeted", "measured", "on_device", "replicated", "resolution", "resolved"]

@@ -7,7 +7,7 @@ from attnbench.core.case import Case
 from attnbench.core.record import Note, Record
 from attnbench.core.units import significant
 from attnbench.engine.asking import Tell, measured, replicated
-from attnbench.engine.channels import Channel
+from attnbench.engine.workers.channels import Channel
 from attnbench.metrics.metric import Options
 
 __all__ = ["Trial", "at_best_batch", "best", "trials"]

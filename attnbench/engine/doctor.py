@@ -17,8 +17,8 @@ from attnbench.core.errors import CannotJudgeError, UsageError
 from attnbench.core.record import Record
 from attnbench.core.stats import Estimate, median_estimate
 from attnbench.engine.asking import Tell, measured
-from attnbench.engine.channels import Channel, Event, WorkerDied
 from attnbench.engine.processes import SAMPLES, latency_only, sampled
+from attnbench.engine.workers.channels import Channel, Event, WorkerDied
 from attnbench.metrics.metric import Options
 
 __all__ = ["SCHEMA", "Plan", "advice", "blank", "examined", "noise_of"]

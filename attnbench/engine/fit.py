@@ -8,8 +8,8 @@ from attnbench.core.errors import CannotJudgeError, UsageError
 from attnbench.core.fit import PEAK, Asked, Fit
 from attnbench.core.record import Record
 from attnbench.engine.asking import measured, resolved
-from attnbench.engine.channels import Channel
 from attnbench.engine.fit_search import Trial, search
+from attnbench.engine.workers.channels import Channel
 from attnbench.metrics.metric import Options
 
 __all__ = ["PREDICTION", "fit", "free_memory", "in_tokens", "most_memory", "starting_case"]

@@ -7,8 +7,8 @@ from attnbench.core.case import Case
 from attnbench.core.errors import UsageError
 from attnbench.core.record import Record
 from attnbench.engine.asking import measured, resolved
-from attnbench.engine.channels import Channel
 from attnbench.engine.processes import as_kept
+from attnbench.engine.workers.channels import Channel
 from attnbench.metrics.metric import Options
 
 __all__ = ["LATTICE", "SIDES", "SMALL", "TIMED", "TIMED_LARGER", "at_side", "climbed", "rooted", "side_of"]

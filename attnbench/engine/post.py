@@ -9,10 +9,10 @@ from attnbench.core.errors import UsageError
 from attnbench.core.record import Record
 from attnbench.engine.asking import greeted, replicated, resolution
 from attnbench.engine.batch import at_best_batch
-from attnbench.engine.channels import Channel
 from attnbench.engine.executors.executor import Lane
 from attnbench.engine.processes import as_kept
 from attnbench.engine.question import Question
+from attnbench.engine.workers.channels import Channel
 
 __all__ = ["Greeting", "Post"]
 

@@ -16,7 +16,7 @@ from attnbench.engine.crew import Crew
 from attnbench.engine.question import Question, command
 from attnbench.targets.names import split
 
-__all__ = ["Session", "asked", "files_of", "prepared", "targets_of"]
+__all__ = ["Session", "asked", "device_of", "files_of", "prepared", "targets_of"]
 
 # What does not change the figures, but only whether they are taken, or that nobody can ask for.
 _NO_QUESTION = ("mem_limit", "scratch", "dry")
@@ -87,6 +87,11 @@ def files_of(cases: Sequence[Case]) -> tuple[str, ...]:
 def targets_of(cases: Iterable[Case]) -> tuple[str, ...]:
     """The names of all that the Cases are about: targets, and what is put into them."""
     return tuple(dict.fromkeys(name for case in cases for name in (case.target, case.insert, case.swap) if name))
+
+
+def device_of(cases: Iterable[Case]) -> str:
+    """The device that the Cases are for; where they are for several, all of them: `cpu and cuda`."""
+    return " and ".join(sorted({case.device for case in cases}))
 
 
 @cache

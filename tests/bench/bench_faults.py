@@ -19,7 +19,7 @@ import torch
 from attnbench.core.case import Case
 from attnbench.core.record import Record
 from attnbench.engine.asking import measured
-from attnbench.engine.channels import WorkerChannel
+from attnbench.engine.workers.channels import WorkerChannel
 from attnbench.metrics.metric import Options
 
 ROOT = Path(__file__).resolve().parents[2]

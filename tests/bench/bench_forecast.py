@@ -23,9 +23,9 @@ from attnbench.core.record import Record  # noqa: E402
 from attnbench.engine.crew import Crew  # noqa: E402
 from attnbench.engine.executors.executor import Wanted  # noqa: E402
 from attnbench.engine.executors.local import lanes  # noqa: E402
-from attnbench.engine.forecast import foreseen  # noqa: E402
+from attnbench.engine.forecasts.forecast import foreseen  # noqa: E402
+from attnbench.engine.forecasts.scout import scouted  # noqa: E402
 from attnbench.engine.question import Question  # noqa: E402
-from attnbench.engine.scout import scouted  # noqa: E402
 from attnbench.engine.session import prepared  # noqa: E402
 from attnbench.engine.sweep import Sweep  # noqa: E402
 from attnbench.metrics.hardware import environment  # noqa: E402

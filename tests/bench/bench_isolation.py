@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from attnbench.core.case import Case
 from attnbench.engine.asking import measured, on_device
-from attnbench.engine.channels import Channel, InlineChannel, WorkerChannel
+from attnbench.engine.workers.channels import Channel, InlineChannel, WorkerChannel
 from attnbench.metrics.metric import Options
 
 CASE = Case("se", height=8, width=8, tokens=64, dim=64, layout="bchw", device="cpu")

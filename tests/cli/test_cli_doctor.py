@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from attnbench.engine import channels
 from attnbench.engine import doctor as engine
+from attnbench.engine.workers import channels
 
 QUICK = ["doctor", "--quick", "--device", "cpu", "--threads", "1"]
 BRIEF = ["--module", "se", "--res", "8", "--processes", "2", "--max-time", "0.1", "--threads", "1", "--device", "cpu"]

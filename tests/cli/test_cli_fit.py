@@ -83,7 +83,7 @@ def test_tokens_are_asked_for_with_seq_len(cli) -> None:
 
 
 def test_without_a_memory_it_is_what_is_free(cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attnbench.engine.answer.free_bytes", lambda device: 1024**3)
+    monkeypatch.setattr("attnbench.engine.workers.answer.free_bytes", lambda device: 1024**3)
     code, out, _ = cli(*FIT, "own.py:Doubled")
     assert code == 0
     assert "memory 972.8 MiB (95 % of what is free)" in out

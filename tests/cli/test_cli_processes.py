@@ -6,7 +6,7 @@ import pytest
 
 from attnbench.api import Options, Sweep, UsageError, benchmark
 from attnbench.core.store import load
-from attnbench.engine.channels import WorkerChannel
+from attnbench.engine.workers.channels import WorkerChannel
 
 QUICK = ["run", "-m", "se", "--res", "8", "--max-time", "0.1", "--threads", "1", "-o", "kept.jsonl"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from attnbench.core.record import Note, Reading
-from attnbench.engine.channels import Event, WorkerDied
+from attnbench.engine.workers.channels import Event, WorkerDied
 
 Finding = Note | Reading
 # What a request gives: findings and then ok, or a status with its reason, or the death of the worker.

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from canned_channels import Answer, Canned
 
 from attnbench.core.case import Case
-from attnbench.engine.channels import Event
 from attnbench.engine.executors.executor import Lane
+from attnbench.engine.workers.channels import Event
 
 Measured = Callable[[Case], Answer]
 

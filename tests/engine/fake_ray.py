@@ -9,7 +9,7 @@ from typing import Any
 from canned_lanes import Machine
 
 from attnbench import __version__
-from attnbench.engine.channels import Event, WorkerDied
+from attnbench.engine.workers.channels import Event, WorkerDied
 
 
 class RayError(Exception): ...

@@ -7,7 +7,7 @@ from typing import Any
 
 from faults import FAULTS
 
-from attnbench.engine import worker
+from attnbench.engine.workers import worker
 
 
 def answer(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -17,7 +17,7 @@ def answer(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    stub = types.ModuleType("attnbench.engine.answer")
+    stub = types.ModuleType("attnbench.engine.workers.answer")
     stub.answer = answer  # type: ignore[attr-defined]
     sys.modules[stub.__name__] = stub
     worker.main()

@@ -11,8 +11,8 @@ from attnbench.core.errors import UsageError
 from attnbench.core.record import Note, Reading, Record
 from attnbench.engine.asking import measured
 from attnbench.engine.batch import Trial, at_best_batch, best, trials
-from attnbench.engine.channels import Event, InlineChannel, WorkerDied
 from attnbench.engine.sweep import Sweep
+from attnbench.engine.workers.channels import Event, InlineChannel, WorkerDied
 from attnbench.metrics.metric import Options, known
 
 CASE = Case("se", height=4, width=4, tokens=16, dim=8, layout="bchw")

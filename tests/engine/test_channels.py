@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from attnbench.core.errors import UsageError
-from attnbench.engine import worker_process
-from attnbench.engine.channels import Event, WorkerChannel, WorkerDied
-from attnbench.engine.obituary import kernel_kills
+from attnbench.engine.workers import worker_process
+from attnbench.engine.workers.channels import Event, WorkerChannel, WorkerDied
+from attnbench.engine.workers.obituary import kernel_kills
 
 HERE = Path(__file__).parent
 ENV = {"PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE.parent / "targets")])}
@@ -125,7 +125,7 @@ def test_a_kill_is_the_out_of_memory_killers_if_that_has_struck(
 ) -> None:
     counts = iter(kills)
     monkeypatch.setattr("attnbench.core.control_group.kills", lambda process: lambda: None)
-    monkeypatch.setattr("attnbench.engine.obituary._kills_of_the_system", lambda: next(counts))
+    monkeypatch.setattr("attnbench.engine.workers.obituary._kills_of_the_system", lambda: next(counts))
     death = died(channel, "sigkill")
     assert (death.status, str(death)) == (status, reason)
     monkeypatch.undo()
@@ -273,8 +273,8 @@ def test_nobody_waits_for_a_daemon_that_holds_the_pipes(channel: WorkerChannel) 
 
 PARENT = """
 import sys
-from attnbench.engine import worker_process
-from attnbench.engine.channels import WorkerChannel
+from attnbench.engine.workers import worker_process
+from attnbench.engine.workers.channels import WorkerChannel
 worker_process._WORKER = (sys.argv[1],)
 channel = WorkerChannel(quiet=True)
 for event in channel.ask({"do": sys.argv[2]}):
@@ -355,7 +355,7 @@ def test_a_worker_that_cannot_be_loaded_says_why(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_debuggers_channel_has_no_fresh_process() -> None:
-    from attnbench.engine.channels import InlineChannel
+    from attnbench.engine.workers.channels import InlineChannel
 
     with pytest.raises(UsageError, match="leave --no-isolate away"):
         InlineChannel().fresh()

@@ -13,12 +13,12 @@ from attnbench.core.case import Case
 from attnbench.core.errors import CannotJudgeError, UsageError
 from attnbench.core.record import Reading, Record
 from attnbench.core.store import Store, load
-from attnbench.engine.channels import Event, WorkerDied
 from attnbench.engine.crew import Crew
 from attnbench.engine.executors.executor import Lane, LaneLost, Wanted
 from attnbench.engine.executors.local import lanes, spelled_out
 from attnbench.engine.question import Question
 from attnbench.engine.session import prepared
+from attnbench.engine.workers.channels import Event, WorkerDied
 from attnbench.metrics.metric import Options
 
 OPTIONS = Options(metrics=("static",))

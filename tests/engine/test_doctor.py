@@ -10,8 +10,8 @@ from attnbench.core.case import Case
 from attnbench.core.errors import CannotJudgeError, UsageError
 from attnbench.core.record import Note, Reading, Record
 from attnbench.core.stats import median_estimate
-from attnbench.engine.channels import Event, InlineChannel, WorkerDied
 from attnbench.engine.doctor import Plan, advice, blank, examined, noise_of
+from attnbench.engine.workers.channels import Event, InlineChannel, WorkerDied
 from attnbench.metrics.metric import Options
 
 CASE = Case("se", layout="bchw", height=8, width=8, tokens=64, dim=64)

@@ -8,8 +8,8 @@ import pytest
 from attnbench.core.case import Case
 from attnbench.core.record import Note, Reading, Record
 from attnbench.engine.asking import measured
-from attnbench.engine.channels import InlineChannel
 from attnbench.engine.extrapolate import extrapolated
+from attnbench.engine.workers.channels import InlineChannel
 from attnbench.metrics.metric import Options
 
 FILE = Path(__file__).with_name("needs_values.py")

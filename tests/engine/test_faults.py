@@ -12,7 +12,7 @@ from attnbench.core.case import Case
 from attnbench.core.errors import UsageError
 from attnbench.core.record import Record
 from attnbench.engine.asking import measured, on_device, resolution, resolved
-from attnbench.engine.channels import InlineChannel, WorkerChannel
+from attnbench.engine.workers.channels import InlineChannel, WorkerChannel
 from attnbench.metrics.metric import Options
 
 FILE = str(Path(__file__).parents[1] / "targets" / "user_modules.py")

@@ -12,9 +12,9 @@ from attnbench.core.case import Case
 from attnbench.core.errors import CannotJudgeError, UsageError
 from attnbench.core.fit import Fit
 from attnbench.core.units import GIB, MIB
-from attnbench.engine.channels import InlineChannel
 from attnbench.engine.fit import fit, free_memory, in_tokens, most_memory, starting_case
 from attnbench.engine.fit_search import Found, Trial, search
+from attnbench.engine.workers.channels import InlineChannel
 
 CHANNEL = InlineChannel()
 MEMORY = 100 * MIB
@@ -314,9 +314,9 @@ def test_side_by_side_all_are_asked_in_one_unit() -> None:
 
 
 def test_the_memory_that_is_free_leaves_a_twentieth(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attnbench.engine.answer.free_bytes", lambda device: 1000)
+    monkeypatch.setattr("attnbench.engine.workers.answer.free_bytes", lambda device: 1000)
     assert free_memory("cpu", CHANNEL) == 950
-    monkeypatch.setattr("attnbench.engine.answer.free_bytes", lambda device: None)
+    monkeypatch.setattr("attnbench.engine.workers.answer.free_bytes", lambda device: None)
     with pytest.raises(CannotJudgeError, match="--memory"):
         free_memory("cpu", CHANNEL)
 

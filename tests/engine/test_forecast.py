@@ -18,14 +18,14 @@ from attnbench.core.errors import OutOfMemoryError
 from attnbench.core.forecast import Forecast, Outlook
 from attnbench.core.record import Note, Reading, Record
 from attnbench.core.store import Store
-from attnbench.engine.channels import Event, WorkerDied
 from attnbench.engine.crew import Crew
-from attnbench.engine.duration import ESTIMATE, INSTRUMENTS, Length, counting_metrics, lasting, live_seconds
-from attnbench.engine.forecast import foreseen, runs
+from attnbench.engine.forecasts.duration import ESTIMATE, INSTRUMENTS, Length, counting_metrics, lasting, live_seconds
+from attnbench.engine.forecasts.forecast import foreseen, runs
+from attnbench.engine.forecasts.scout import scouted
 from attnbench.engine.question import Question
 from attnbench.engine.room import room
-from attnbench.engine.scout import scouted
 from attnbench.engine.session import prepared
+from attnbench.engine.workers.channels import Event, WorkerDied
 from attnbench.metrics.metric import Options, known
 from attnbench.metrics.roof.peaks import Peaks, Rung
 from attnbench.metrics.timing.sampling import difference, sample, steps_a_block, warm_up

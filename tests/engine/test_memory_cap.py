@@ -11,10 +11,10 @@ import torch
 
 from attnbench.core.case import Case
 from attnbench.core.errors import OutOfMemoryError, UnsupportedError
-from attnbench.engine import spent
 from attnbench.engine.measure import _guard
 from attnbench.engine.memory_cap import host_kept_free, is_out_of_memory, out_of_memory, within_limit
-from attnbench.engine.spent import Before, is_broken
+from attnbench.engine.workers import spent
+from attnbench.engine.workers.spent import Before, is_broken
 
 MIB, GIB = 2**20, 2**30
 CASE = Case("se", height=4, width=4, tokens=16, dim=8, layout="bchw")

@@ -14,11 +14,11 @@ from attnbench.core.stats import Estimate, median_estimate
 from attnbench.core.store import Store, load
 from attnbench.engine import processes
 from attnbench.engine.asking import replicated
-from attnbench.engine.channels import InlineChannel, WorkerChannel, WorkerDied
 from attnbench.engine.crew import Crew
 from attnbench.engine.processes import as_kept, check, merged
 from attnbench.engine.question import Question
 from attnbench.engine.session import prepared
+from attnbench.engine.workers.channels import InlineChannel, WorkerChannel, WorkerDied
 from attnbench.metrics.metric import Options
 
 CASE = Case("se", height=4, width=4, tokens=16, dim=8, layout="bchw")

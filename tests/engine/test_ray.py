@@ -14,15 +14,17 @@ from canned_channels import Answer
 from conftest import Cli
 from fake_ray import FakeRay, OutOfMemoryError, RayActorError, node
 
+from attnbench.api import benchmark
 from attnbench.core.case import Case
 from attnbench.core.errors import CannotJudgeError, UsageError
 from attnbench.core.record import Reading, Record
-from attnbench.engine.channels import WorkerDied
+from attnbench.core.store import load
 from attnbench.engine.crew import Crew
 from attnbench.engine.executors import cluster, ray
 from attnbench.engine.executors.executor import Lane, LaneLost, LaneWarning, Wanted
 from attnbench.engine.question import Question
 from attnbench.engine.session import prepared
+from attnbench.engine.workers.channels import WorkerDied
 from attnbench.metrics.metric import Options
 
 OPTIONS = Options(metrics=("static",))
@@ -319,9 +321,30 @@ def test_an_address_of_another_form_is_for_ray_to_judge(opened: Opened, address:
         assert library.given["address"] == address
 
 
+def test_cases_for_several_devices_are_refused(opened: Opened) -> None:
+    (case,) = (each.case for each in asked(1))
+    with pytest.raises(UsageError, match=r"one kind of device.*: not on cpu and cuda"):
+        list(benchmark([case.with_(device=device) for device in ("cuda", "cpu")], OPTIONS, executor="ray"))
+
+
+@pytest.mark.parametrize("said", ["cpu", "cuda"])
+def test_the_device_that_a_suite_says_is_the_one(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str
+) -> None:
+    library = FakeRay([node(1, gpus=1), node(2)])
+    monkeypatch.setattr(ray, "_library", lambda: library)
+    text = f'[defaults]\ndevice = "{said}"\n[grid.one]\nmodule = ["se"]\nres = 4\ndim = 8\n'
+    (tmp_path / "s.toml").write_text(text)
+    outcome = cli("run", "--suite", "s.toml", "--executor", "ray", "--out", "r.jsonl", "--metrics", "params")
+    assert (outcome.code, outcome.err) == (0, "1 record in r.jsonl\n")
+    (record,) = load(tmp_path / "r.jsonl").records
+    assert record.case.device == said
+    assert ("gpu" in record.env) is (said == "cuda")
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
-    [(["--devices", "cuda:0"], "--devices are of this machine"), (["--device", "cuda:1"], "it is --device cuda"),
+    [(["--devices", "cuda:0"], "--devices are of this machine"), (["--device", "cuda:1"], "not on cuda:1"),
      (["--no-isolate"], "leave --no-isolate away"), ([], "--executor ray needs Ray: pip install 'attnbench[ray]'")],
 )  # fmt: skip
 def test_what_cannot_be_asked_is_one_sentence(

@@ -12,10 +12,10 @@ from attnbench.core.record import SECTIONS, Note, Record
 from attnbench.core.spec import Spec
 from attnbench.core.store import Store, load
 from attnbench.engine.asking import measured, resolved
-from attnbench.engine.channels import InlineChannel, WorkerChannel, WorkerDied
 from attnbench.engine.crew import Crew
 from attnbench.engine.question import Question
 from attnbench.engine.session import prepared
+from attnbench.engine.workers.channels import InlineChannel, WorkerChannel, WorkerDied
 from attnbench.metrics.metric import Options
 from attnbench.targets.catalogue import catalogue
 
@@ -141,7 +141,7 @@ def test_ctrl_c_keeps_what_is_there(tmp_path: Path) -> None:
 
 def test_a_figure_that_is_none_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     from attnbench.core.record import Reading
-    from attnbench.engine import answer
+    from attnbench.engine.workers import answer
 
     nothing = Reading("latency.median_ms", float("nan"), "ms")
     monkeypatch.setattr(answer, "measure", lambda case, options: iter([nothing]))

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from attnbench.core.case import Case
 from attnbench.core.errors import UsageError
-from attnbench.engine.channels import Event, WorkerDied
 from attnbench.engine.executors import far_end, travel
 from attnbench.engine.executors.far_end import FarEnd
 from attnbench.engine.executors.travel import Names, Parcel, packed, unpacked
+from attnbench.engine.workers.channels import Event, WorkerDied
 
 
 def written(folder: Path, files: Mapping[str, str]) -> None:

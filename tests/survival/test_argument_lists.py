@@ -64,7 +64,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name in ("local", "ray", "instant"):
             patch.setitem(EXECUTORS._things, name, lanes)
         for name in ("WorkerChannel", "InlineChannel"):
-            patch.setattr(f"attnbench.engine.channels.{name}", lambda **_: Instant())
+            patch.setattr(f"attnbench.engine.workers.channels.{name}", lambda **_: Instant())
         patch.setattr("attnbench.cli.app", get_command(app))  # built once, since it is the same each time
         patch.setattr("attnbench.commands.audit._every_module", lambda: ["se", "eca"])
         patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))

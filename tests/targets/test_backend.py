@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from attnbench.core.case import Case
 from attnbench.core.errors import UnsupportedError
 from attnbench.engine.asking import measured, resolved
-from attnbench.engine.channels import InlineChannel
+from attnbench.engine.workers.channels import InlineChannel
 from attnbench.metrics.attention import kernel_names, measure_attention, operators_of
 from attnbench.metrics.metric import Options
 from attnbench.metrics.subject import Subject

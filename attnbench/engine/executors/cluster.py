@@ -103,7 +103,7 @@ class Cluster:
 
     def _ended(self, actor: Any) -> None:
         with self._lock:
-            if not self._closed:
+            if not self._closed and actor in self._actors:  # a lane may find it lost while it is let go
                 self._actors.remove(actor)
                 self._kill(actor)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from attnbench.core.errors import AttnbenchError
 from attnbench.core.plugins import LeftOutWarning
 from attnbench.core.registry import Registry
-from attnbench.engine.channels import Channel
+from attnbench.engine.workers.channels import Channel
 
 __all__ = ["EXECUTORS", "Executor", "Isolation", "Lane", "LaneLost", "LaneWarning", "Wanted"]
 
@@ -46,8 +46,8 @@ class Wanted:
     """What somebody asked of an executor.
 
     `devices` are those that lanes are wanted on, none leaves it to the executor; `device` is the one of the Cases
-    (`auto`, `cpu`, `cuda`, `cuda:1`). `targets` are the names of all that is measured, since lanes elsewhere need the
-    user's files behind them. `quiet` silences what modules print.
+    (`auto`, `cpu`, `cuda`, `cuda:1`, or several: `cpu and cuda`). `targets` are the names of all that is measured,
+    since lanes elsewhere need the user's files behind them. `quiet` silences what modules print.
     """
 
     devices: tuple[str, ...] = ()

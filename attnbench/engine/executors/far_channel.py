@@ -5,12 +5,14 @@ from concurrent.futures import Future
 from typing import Any
 
 from attnbench.core.errors import first_line
-from attnbench.engine.channels import Event, WorkerDied
 from attnbench.engine.executors.executor import LaneLost
 from attnbench.engine.executors.nodes import Node
+from attnbench.engine.workers.channels import Event, WorkerDied
 
 __all__ = ["FarChannel"]
 
+# Seconds in which another actor is there, unless somebody else has taken its place.
+_TO_RESTART = 60.0
 # Of a long message, what is said of it.
 _REASONS = (
     ("its node has died", "its node died"),
@@ -48,6 +50,7 @@ class FarChannel:
     def ask(self, request: Event, timeout: float | None = None) -> Iterator[Event]:
         if self._actor is None:
             self._begin()
+            self.ready(_TO_RESTART)
             if self._greeting is not None:
                 list(self._answer(self._greeting, None))
         if request["do"] == "hello":

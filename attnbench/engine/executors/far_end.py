@@ -5,8 +5,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from attnbench.engine.channels import Event, WorkerChannel, WorkerDied
 from attnbench.engine.executors.travel import Parcel, unpacked
+from attnbench.engine.workers.channels import Event, WorkerChannel, WorkerDied
 
 __all__ = ["Answer", "FarEnd"]
 

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from functools import partial
 
 from attnbench.core.errors import UsageError
-from attnbench.engine.channels import Channel, InlineChannel, WorkerChannel
 from attnbench.engine.executors.executor import Lane, Wanted
+from attnbench.engine.workers.channels import Channel, InlineChannel, WorkerChannel
 
 __all__ = ["lanes", "spelled_out"]
 

@@ -19,6 +19,7 @@ __all__ = ["lanes"]
 
 # Seconds for a connection to where a cluster is said to be; Ray itself tries for two minutes.
 _TO_CONNECT = 5.0
+_DEVICES = ("auto", "cpu", "cuda")
 _SAYS = "_worker_logs_enabled"
 
 
@@ -34,8 +35,9 @@ def lanes(wanted: Wanted) -> Iterator[Sequence[Lane]]:
     """
     if wanted.devices:
         raise UsageError("--devices are of this machine: leave it away, --executor ray takes each GPU of the cluster.")
-    if wanted.device.startswith("cuda:"):
-        raise UsageError(f"--device {wanted.device} is of this machine: with --executor ray it is --device cuda.")
+    if wanted.device not in _DEVICES:
+        raise UsageError(f"--executor ray measures on one kind of device, --device {', '.join(_DEVICES)}: "
+                         f"not on {wanted.device}.")  # fmt: skip
     parcel = packed(wanted.targets)
     ray = _library()
     with _connected(ray, wanted.address), closing(Cluster(ray, parcel, wanted)) as cluster:

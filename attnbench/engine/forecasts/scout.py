@@ -7,8 +7,8 @@ from functools import partial
 
 from attnbench.core.case import Case
 from attnbench.core.record import Reading
-from attnbench.engine.channels import Channel, Event, WorkerDied
 from attnbench.engine.executors.executor import Lane
+from attnbench.engine.workers.channels import Channel, Event, WorkerDied
 
 __all__ = ["FREE", "NO_PEAKS", "PEAKS", "SECONDS", "START", "scouted"]
 

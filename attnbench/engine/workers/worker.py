@@ -36,7 +36,7 @@ def main() -> None:
     _armed(report)
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(streams.requests, requests), daemon=True).start()
-    from attnbench.engine.answer import answer  # torch is loaded only once the streams are safe
+    from attnbench.engine.workers.answer import answer  # torch is loaded only once the streams are safe
 
     streams.write("0", {"event": "ready"})
     while True:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from attnbench.engine.overheard import Overheard
+from attnbench.engine.workers.overheard import Overheard
 
 __all__ = ["WorkerProcess"]
 
@@ -23,7 +23,7 @@ _WARM_MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 # torch's profiler says on standard error when it starts and stops; only what fails is news.
 _QUIET_PROFILER = {"KINETO_LOG_LEVEL": "5"}
 
-_WORKER: Sequence[str] = ("-m", "attnbench.engine.worker")
+_WORKER: Sequence[str] = ("-m", "attnbench.engine.workers.worker")
 
 _CHUNK: Final = 64 * 1024
 # A line that is longer is no event of ours.

@@ -15,11 +15,11 @@ import torch
 from attnbench.core.case import Case
 from attnbench.core.errors import UsageError
 from attnbench.core.record import Note
-from attnbench.engine.channels import Event
-from attnbench.engine.ending import done, ended_by
 from attnbench.engine.measure import measure
 from attnbench.engine.memory_cap import host_kept_free
-from attnbench.engine.spent import Before, is_broken
+from attnbench.engine.workers.channels import Event
+from attnbench.engine.workers.ending import done, ended_by
+from attnbench.engine.workers.spent import Before, is_broken
 from attnbench.metrics.abilities import abilities
 from attnbench.metrics.hardware import best_device, environment, free_bytes
 from attnbench.metrics.metric import Finding, Options, chosen

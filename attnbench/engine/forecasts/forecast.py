@@ -9,10 +9,10 @@ from attnbench.core.fit import PEAK
 from attnbench.core.forecast import Forecast
 from attnbench.core.record import Note, Record
 from attnbench.engine.crew import Crew
-from attnbench.engine.duration import ITEM_BYTES, Length, counting_metrics, lasting, step_seconds
+from attnbench.engine.forecasts.duration import ITEM_BYTES, Length, counting_metrics, lasting, step_seconds
+from attnbench.engine.forecasts.scout import FREE, NO_PEAKS, PEAKS, SECONDS, START
 from attnbench.engine.question import Question, command
 from attnbench.engine.room import MARGIN, room
-from attnbench.engine.scout import FREE, NO_PEAKS, PEAKS, SECONDS, START
 from attnbench.engine.session import Session
 from attnbench.metrics.metric import Options, chosen
 from attnbench.metrics.roof.peaks import Peaks

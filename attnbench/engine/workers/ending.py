@@ -2,8 +2,8 @@
 
 from attnbench.core.errors import CaseError, UsageError, first_line, named
 from attnbench.core.places import place_of
-from attnbench.engine.channels import Event
 from attnbench.engine.memory_cap import is_out_of_memory, out_of_memory
+from attnbench.engine.workers.channels import Event
 
 __all__ = ["done", "ended_by"]
 

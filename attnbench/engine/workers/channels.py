@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from attnbench.core.errors import UsageError
-from attnbench.engine.obituary import Death, WorkerDied, kernel_kills, obituary, silence
-from attnbench.engine.overheard import Overheard
-from attnbench.engine.worker_process import WorkerProcess
+from attnbench.engine.workers.obituary import Death, WorkerDied, kernel_kills, obituary, silence
+from attnbench.engine.workers.overheard import Overheard
+from attnbench.engine.workers.worker_process import WorkerProcess
 
 __all__ = ["Channel", "Event", "InlineChannel", "WorkerChannel", "WorkerDied"]
 
@@ -20,7 +20,7 @@ _QUOTED = 40
 
 
 class Channel(Protocol):
-    """Answers requests with events; see attnbench.engine.answer."""
+    """Answers requests with events; see attnbench.engine.workers.answer."""
 
     def ask(self, request: Event, timeout: float | None = None) -> Iterator[Event]:
         """The events of one answer, each as it comes. WorkerDied when there will be no more."""
@@ -39,7 +39,7 @@ class InlineChannel:
     """Answers in this process, for debuggers: nothing protects the sweep from the module."""
 
     def ask(self, request: Event, timeout: float | None = None) -> Iterator[Event]:
-        from attnbench.engine.answer import answer
+        from attnbench.engine.workers.answer import answer
 
         for event in answer(request, inline=True):
             event.pop("spent", None)  # there is no other
