@@ -3,8 +3,9 @@
     python tests/bench/bench_scale.py [--records N] [--only WORD]
 
 The records are made here, as a sweep over 100 targets leaves them, from those in `results/`. Each step runs in a
-process of its own and prints its seconds of the processor and the most memory that this process ever held, records included. "one shape"
-has all rows in one group, which is the worst case for baselines; "machines" has them from four machines.
+process of its own and prints its seconds of the processor and the most memory that this process ever held, records
+included. "one shape" has all rows in one group, which is the worst case for baselines; "machines" has them from four
+machines.
 """
 
 import argparse
