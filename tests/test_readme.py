@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from readme import README, TABLES, blocks, commands, libraries, printed, table
 
+from attnbench.core.errors import UsageError
+
 MINE = """
 from torch import nn
 
@@ -37,8 +39,13 @@ def test_there_are_commands_to_run() -> None:
     assert set(TABLES.values()) <= {command.removeprefix("attnbench ") for command in commands()}
 
 
-# A minute and a half that tests/cli/test_cli_audit.py spends already.
-ELSEWHERE = {"attnbench audit"}
+# A minute and a half that tests/cli/test_cli_audit.py spends already; what takes GPUs or a cluster, whose options
+# tests/engine/test_crew.py and tests/engine/test_ray_cluster.py try.
+ELSEWHERE = {
+    "attnbench audit",
+    "attnbench run --suite vision --devices cuda:0-7 -o vision.jsonl --resume",
+    "attnbench run --suite vision --executor ray --address 10.0.0.1:6379 -o vision.jsonl --resume",
+}
 
 
 @pytest.mark.parametrize("command", [command for command in commands() if command not in ELSEWHERE])
@@ -51,7 +58,7 @@ def test_every_command_runs(cli, folder: Path, monkeypatch: pytest.MonkeyPatch, 
     code, out, err = cli(*words, *quick)
     # The records that `check` compares are of one process each: it says so, and exits 3.
     assert code == (3 if words[0] == "check" else 0), err
-    assert out or words[0] == "export"
+    assert out or words[0] == "export" or words[:2] == ["suite", "new"]  # which write files
 
 
 @pytest.mark.parametrize("code", blocks("python"))
@@ -88,6 +95,22 @@ def test_the_measured_tables_have_the_figures_that_are_known_exactly(name: str, 
 
 def test_every_option_it_names_is_there(cli) -> None:
     known = "".join(cli(command, "--help").out for command in ("run", "list", "show", "audit", "fit", "doctor"))
+    known += cli("suite", "show", "--help").out
     options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README.read_text()))
     assert options
     assert {option for option in options if option not in known} == set()
+
+
+def test_the_suite_it_shows_is_one(folder: Path) -> None:
+    from attnbench.engine.suite import load_suite
+
+    (text,) = (block for block in blocks("toml") if "[grid." in block)
+    (folder / "shown.toml").write_text(text)
+    questions = load_suite(str(folder / "shown.toml")).questions()
+    assert [question.case.size for question in questions if question.case.target == "self_attn"] == ["32x32", "48x96"]
+    assert {question.options.max_time for question in questions if "my_attn" in question.case.target} == {5.0}
+    (folder / "wrong.toml").write_text(text.replace("module = [", "modul = [", 1))
+    (sentence,) = re.findall(r"`mine.toml,\s+(line 5: .*?)`", README.read_text(), flags=re.S)
+    with pytest.raises(UsageError) as error:
+        load_suite(str(folder / "wrong.toml"))
+    assert str(error.value).endswith(" ".join(sentence.split()))
