@@ -154,7 +154,9 @@ def _gpu_facts(device: str) -> dict[str, Any]:
     here = device.startswith("cuda") and torch.cuda.is_available()
     gpu = gpu_of(device)
     capability = torch.cuda.get_device_capability(device) if here else None
+    uuid = getattr(torch.cuda.get_device_properties(device), "uuid", None) if here else None
     return {
+        "device_uuid": None if uuid is None else str(uuid),
         "ecc": None if gpu is None else gpu.ecc(),
         "mig": None if gpu is None else gpu.mig(),
         "persistence": None if gpu is None else gpu.persistence(),
