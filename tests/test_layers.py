@@ -92,16 +92,22 @@ def _names() -> set[str]:
     return {".".join(["attnbench", *path.relative_to(ROOT).with_suffix("").parts]) for path in FILES}
 
 
+MEASURED = ["run", "-m", "se", "--res", "4", "--metrics", "params", "-q"]  # which its worker does, and it alone
+
+
 @pytest.mark.parametrize(
-    "command", [["--help"], ["list"], ["show", "self_attn"], ["run", "--help"], ["doctor", "--help"], ["--version"]]
-)
-def test_what_needs_no_torch_loads_no_torch(command: list[str]) -> None:
+    "command",
+    [["--help"], ["list"], ["show", "self_attn"], ["run", "--help"], ["doctor", "--help"], ["--version"],
+     ["suite", "list"], MEASURED],
+)  # fmt: skip
+def test_what_needs_no_torch_loads_no_torch(command: list[str], tmp_path: Path) -> None:
     code = (
         "import sys; from attnbench.cli import _code; sys.argv = ['attnbench', *sys.argv[1:]]; code = _code();"
         "heavy = {'torch', 'pandas', 'numpy', 'fvcore', 'matplotlib'} & set(sys.modules);"
         "sys.exit(f'loaded {heavy}' if heavy else code)"
     )
-    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, timeout=120,
+                          cwd=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr
 
 
