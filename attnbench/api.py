@@ -32,6 +32,7 @@ def benchmark(
     *,
     out: Path | str | None = None,
     resume: bool = False,
+    retry: Sequence[str] = (),
     isolate: bool | Isolation = True,
     timeout: float = 600.0,
     executor: str = "local",
@@ -43,9 +44,9 @@ def benchmark(
     A Question brings options of its own, a Case is measured as `options` say. With `isolate` a worker process measures,
     so that a crash is a Record ("case": a fresh one for each); without, this process does. `timeout` is the silence in
     seconds, beyond that of sampling, after which a case is given up. With `resume` what `out` holds already of the same
-    environment comes first, and is not measured again. `executor` ("local", "ray" with its `address`) and `devices`
-    ("cuda:0-3") are those of the command line; with several lanes records come in the order in which they are done. The
-    questions of a suite are `load_suite("quick").questions()`.
+    environment comes first, and is not measured again unless its status is in `retry`. `executor` ("local", "ray" with
+    its `address`) and `devices` ("cuda:0-3") are those of the command line; with several lanes records come in the
+    order in which they are done. The questions of a suite are `load_suite("quick").questions()`.
 
     Raises:
         UsageError: a target is not there, or a device is not.
@@ -64,7 +65,7 @@ def benchmark(
             stack.enter_context(writing(Path(out), alone=resume))
         lanes = stack.enter_context(EXECUTORS[executor](wanted))
         crew = stack.enter_context(closing(Crew(lanes, timeout, each_fresh=isolation == "case")))
-        session = prepared(questions, crew, Path(out) if resume and out is not None else None)
+        session = prepared(questions, crew, Path(out) if resume and out is not None else None, retry)
         yield from session.kept
         yield from session.records(crew, store)
 

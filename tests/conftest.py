@@ -15,12 +15,20 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+# Files that take minutes, the longest first.
+_LONG = ("test_readme", "test_cli_audit", "test_killed_sweeps")
+
+
+def _place(item: pytest.Item) -> int:
+    return next((place for place, name in enumerate(_LONG) if name in item.nodeid), len(_LONG))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The README's commands first: one worker has to run them all, and the others must not wait for it at the end.
+    """The longest files first: one worker has to run all of a file, and the others must not wait for it at the end.
 
     What needs a GPU is left out where workers would share it: they would take each other's memory and time.
     """
-    items.sort(key=lambda item: "test_readme" not in item.nodeid)
+    items.sort(key=_place)
     if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
         alone = pytest.mark.skip(reason="a GPU is measured by one process at a time: pytest -n 0 -m gpu")
         for item in items:

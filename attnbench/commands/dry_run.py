@@ -53,7 +53,7 @@ def _foreseen(sitting: Sitting) -> "Outlook":
             lanes = stack.enter_context(EXECUTORS[sitting.executor](sitting.wanted))
             scouts = scouted(lanes, live=any(map(runs, sitting.questions)))
             crew = stack.enter_context(closing(Crew(scouts, sitting.timeout, teller(lanes, screen))))
-            session = prepared(sitting.questions, crew, sitting.resumed)
+            session = prepared(sitting.questions, crew, sitting.resumed, sitting.retry)
             say_set_aside(sitting.records_to, session.set_aside)
             fresh = sitting.wanted.isolation == "case"
             for place, forecast in foreseen(sitting.questions, session, crew, each_fresh=fresh):

@@ -51,6 +51,7 @@ Isolation = Annotated[
 NoIsolate = Annotated[bool, Option("--no-isolate", help="Measure in this process, for debuggers: --isolate none.")]
 MemLimit = Annotated[str | None, Option(help="No case may take more: 8GiB, 512MiB.  [default: what is free]")]
 Resume = Annotated[bool, Option("--resume", help="Leave out what --out FILE.jsonl holds of this environment already.")]
+Retry = Annotated[Many, Option(help="With --resume: measure rows of these statuses again, such as oom,timeout.")]
 DryRun = Annotated[bool, Option("--dry-run", help="List the cases, the memory and time they would take; measure none.")]
 Suite = Annotated[str | None, Option(help="Named grids of cases: FILE.toml, or one of `attnbench suite list`.")]
 Executor = Annotated[str, Option(help="local, or ray for a cluster.")]

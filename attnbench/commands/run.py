@@ -70,6 +70,7 @@ def run(
     seed: opt.Seed = 0,
     out: opt.Out = None,
     resume: opt.Resume = False,
+    retry: opt.Retry = None,
     dry_run: opt.DryRun = False,
     format_: opt.Format = "table",
     quiet: opt.Quiet = False,
@@ -80,10 +81,10 @@ def run(
     _known_format(format_)
     _known_baseline(baseline, questions)
     records_to, exports = _outputs(out or [])
-    _resumable(records_to, resume=resume)
+    again = _resumable(records_to, opt.listed(retry), resume=resume)
     sitting = Sitting(
         questions, executor, for_these(who, questions), timeout, records_to, exports, format_, baseline,
-        resume=resume, quiet=quiet,
+        resume=resume, retry=again, quiet=quiet,
     )  # fmt: skip
     if dry_run:
         return forecast(sitting)
@@ -134,9 +135,20 @@ def _outputs(paths: Sequence[Path]) -> tuple[Path | None, list[Path]]:
     return stores[0] if stores else None, exports
 
 
-def _resumable(records_to: Path | None, *, resume: bool) -> None:
+def _resumable(records_to: Path | None, retry: Sequence[str], *, resume: bool) -> tuple[str, ...]:
+    """The statuses that are tried again, once it is known what is gone on with."""
+    from attnbench.core.record import STATUSES
+    from attnbench.core.registry import did_you_mean
+
     if resume and records_to is None:
         raise UsageError("--resume goes on with a file of records: name it with --out FILE.jsonl.")
+    if retry and not resume:
+        raise UsageError(f"--retry {','.join(retry)} is about rows that a file has already: add --resume.")
+    for status in retry:
+        if status not in STATUSES:
+            raise UsageError(f"--retry {status!r} is no status.{did_you_mean(status, STATUSES)} Known: "
+                             f"{', '.join(STATUSES)}.")  # fmt: skip
+    return tuple(retry)
 
 
 def _print(sitting: Sitting) -> None:

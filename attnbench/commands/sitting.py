@@ -24,7 +24,8 @@ __all__ = ["Sitting", "measure", "screen_of", "teller"]
 class Sitting:
     """`records_to` is the file that records are appended to, None for a new one; `exports` are written at the end.
 
-    `kept` counts the records that were there before, `finished` tells whether nothing is left to measure.
+    Of what a resumed file holds, rows whose status is in `retry` are measured again. `kept` counts the records that
+    were there before, `finished` tells whether nothing is left to measure.
     """
 
     questions: "Sequence[Question]"
@@ -36,6 +37,7 @@ class Sitting:
     format: str = "table"
     baseline: str | None = None
     resume: bool = False
+    retry: tuple[str, ...] = ()
     quiet: bool = False
     records: "list[Record]" = field(default_factory=list)
     kept: int = 0
@@ -63,7 +65,7 @@ def measure(sitting: Sitting) -> None:
             screen = stack.enter_context(screen_of(sitting))
             lanes = stack.enter_context(EXECUTORS[sitting.executor](sitting.wanted))
             crew = stack.enter_context(_crew(lanes, sitting, screen))
-            session = prepared(sitting.questions, crew, sitting.resumed)
+            session = prepared(sitting.questions, crew, sitting.resumed, sitting.retry)
             say_set_aside(sitting.records_to, session.set_aside)
             sitting.store = Store(sitting.records_to or _fresh(Path("results")))
             sitting.records += session.kept

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -47,8 +47,11 @@ class Session:
             yield record
 
 
-def prepared(questions: Sequence[Question], crew: Crew, resume: Path | None = None) -> Session:
-    """The Session of these Questions; what stands in the file `resume`, measured in the same environment, is kept.
+def prepared(
+    questions: Sequence[Question], crew: Crew, resume: Path | None = None, retry: Container[str] = ()
+) -> Session:
+    """The Session of these Questions; what stands in the file `resume`, measured in the same environment, is kept,
+    unless its status is one to `retry`.
 
     Raises:
         UsageError: a target or a device is not there.
@@ -59,7 +62,7 @@ def prepared(questions: Sequence[Question], crew: Crew, resume: Path | None = No
     kept, left = [], []
     for question, identity, fingerprints in zip(decided, identities, prints, strict=True):
         found = next((stored[identity, each] for each in sorted(fingerprints) if (identity, each) in stored), None)
-        if found is None:
+        if found is None or found.status in retry:
             left.append(question)
         else:
             kept.append(found)

@@ -243,6 +243,19 @@ def test_a_record_says_what_was_asked_and_is_not_measured_again(tmp_path: Path) 
     assert not any(request["do"] == "resolve" for request in third.asked)
 
 
+def test_what_failed_is_tried_again_on_request(tmp_path: Path) -> None:
+    path, endings = tmp_path / "r.jsonl", {0: ("oom", "others held it"), 1: ("timeout", "it hung"), 2: []}
+    run(Crew([lane(Machine(lambda case: endings[case.seed]))]), questions(3), path)
+    machine = Machine()
+    session = prepared(questions(3), Crew([lane(machine)]), path, ("oom",))
+    assert [record.status for record in session.kept] == ["timeout", "ok"]
+    crew = Crew([lane(machine)])
+    assert [record.case.seed for record in session.records(crew, Store(path))] == [0]
+    # The new answer is the one that counts from now on.
+    (latest, *_) = prepared(questions(3), Crew([lane(Machine())]), path).kept
+    assert (latest.case.seed, latest.status) == (0, "ok")
+
+
 def test_without_resume_everything_is_measured_again(tmp_path: Path) -> None:
     path, machine = tmp_path / "r.jsonl", Machine()
     for _ in range(2):
