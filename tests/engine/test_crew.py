@@ -203,7 +203,16 @@ def test_a_fault_of_attnbench_itself_in_a_lane_is_not_swallowed() -> None:
         run(Crew([lane(Machine(broken)), lane(Machine(broken))]), questions(5))
 
 
-def test_ctrl_c_between_lanes_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Interrupts are heard here as they are in a terminal; a session of several workers ignores them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_between_lanes_keeps_what_is_finished(tmp_path: Path) -> None:
     """The interrupt reaches the thread that waits for records, as Python delivers it."""
     path, asked, seen = tmp_path / "r.jsonl", questions(6), threading.Event()
 

@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import sys
+import sysconfig
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -65,9 +66,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "environ less": (lambda: os.environ.pop("PATH"), "os.environ (PATH)"),
     "folder": (lambda: os.chdir("/"), "the working folder"),
     "path": (lambda: sys.path.insert(0, "/nowhere"), "sys.path"),
-    # One that is not there twice, as other tests may have left some: without it nothing changes.
-    "path less": (lambda: sys.path.remove(next(each for each in sys.path[::-1] if sys.path.count(each) == 1)),
-                  "sys.path"),
+    "path less": (lambda: sys.path.remove(sysconfig.get_path("stdlib")), "sys.path"),
     "strict": (lambda: warnings.simplefilter("error", FutureWarning), "warning filters (error)"),
     "logger": (lambda: logging.getLogger().setLevel(logging.DEBUG), "the root logger"),
     "handlers": (lambda: logging.getLogger().addHandler(logging.NullHandler()), "the root logger"),
@@ -182,7 +181,8 @@ def test_a_folder_that_is_gone_is_no_error(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_what_is_looked_in_stays_where_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    # What packages add below theirs is nobody's state.
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if "site-packages/" not in folder])
     monkeypatch.setattr("attnbench.targets.state.of_python._LOOKED_IN", [])
     own = str(tmp_path)
     before = list(sys.path)
@@ -223,7 +223,8 @@ def test_a_file_may_look_later_where_it_said_it_would(
     number: int, by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its dtype is nobody's, and the folder that it added is still there when it runs."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    # What packages add below theirs is nobody's state.
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if "site-packages/" not in folder])
     monkeypatch.setattr("attnbench.targets.state.of_python._LOOKED_IN", [])
     monkeypatch.chdir(tmp_path)
     (tmp_path / "more").mkdir()
