@@ -27,8 +27,7 @@ HYBRIDS = """
     resnest14d focalnet_tiny_srf
 """
 MIXERS = """
-    mixer_s32_224 gmixer_12_224 resmlp_12_224 gmlp_ti16_224 convmixer_768_32 poolformer_s12 sequencer2d_s
-    mambaout_femto
+    mixer_s32_224 gmixer_12_224 resmlp_12_224 gmlp_ti16_224 convmixer_768_32 poolformer_s12 mambaout_femto
 """
 CONVOLUTIONS = """
     resnet50 vgg16_bn densenet121 mobilenetv3_small_050 efficientnet_b0 convnext_atto regnety_002 inception_v3
