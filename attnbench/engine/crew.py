@@ -8,8 +8,9 @@ from typing import TypeVar
 
 from attnbench.core.case import Case
 from attnbench.core.errors import CannotJudgeError, UsageError
-from attnbench.core.record import Note, Record
+from attnbench.core.record import Record
 from attnbench.engine.executors.executor import Lane, LaneLost
+from attnbench.engine.neighbours import Neighbours, placed
 from attnbench.engine.post import Greeting, Post
 from attnbench.engine.question import Question
 
@@ -27,34 +28,6 @@ def _unseen(lane: str, what: str) -> None:
     """Nobody watches."""
 
 
-@dataclass(slots=True)
-class _Running:
-    host: str
-    most: int = 0
-
-
-class _Neighbours:
-    """How many other Cases are measured on the same host, at most, while one is."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._running: list[_Running] = []
-
-    def begin(self, host: str) -> _Running:
-        with self._lock:
-            mine = _Running(host)
-            self._running.append(mine)
-            here = [each for each in self._running if each.host == host]
-            for each in here:
-                each.most = max(each.most, len(here) - 1)
-            return mine
-
-    def end(self, mine: _Running) -> int:
-        with self._lock:
-            self._running = [each for each in self._running if each is not mine]
-            return mine.most
-
-
 class Crew:
     """Lanes that are open; `close` it in the end. `timeout` is the silence in seconds that is borne of any of them."""
 
@@ -69,7 +42,7 @@ class Crew:
         self._posts = [Post(lane, timeout, each_fresh=each_fresh) for lane in lanes]
         self._tell = tell
         self._known: dict[Case, Case | Record] = {}
-        self._neighbours = _Neighbours()
+        self._neighbours = Neighbours()
 
     def settled(self, questions: Sequence[Question]) -> tuple[list[Question], list[frozenset[str]]]:
         """The Questions with `--device auto` decided, and the fingerprints of the environments each may be answered in.
@@ -222,7 +195,7 @@ class Crew:
             record = post.record(question, self._known, lambda what: self._tell(lane.name, f"{name}, {what}"))
         finally:
             neighbours = self._neighbours.end(running)
-        return record if len(self._posts) == 1 and not lane.facts else _placed(record, lane, neighbours)
+        return record if len(self._posts) == 1 and not lane.facts else placed(record, lane, neighbours)
 
     def close(self) -> None:
         """Let go of all lanes, whatever they are doing."""
@@ -275,18 +248,3 @@ def _finished(ended: "queue.SimpleQueue[_Ended]") -> Iterator[tuple[Question, Re
 def _drain(waiting: "queue.SimpleQueue[_Task | None]") -> None:
     while not waiting.empty():
         waiting.get()
-
-
-def _placed(record: Record, lane: Lane, neighbours: int) -> Record:
-    """The record with where it was measured, and the doubt that neighbours there cast on it."""
-    host = {"host": lane.host} if lane.host else {}
-    env = {**record.env, **host, **lane.facts, "neighbours": neighbours}
-    return replace(record, env=env, notes=(*record.notes, *_disturbed(record, neighbours)))
-
-
-def _disturbed(record: Record, neighbours: int) -> Iterator[Note]:
-    """On a GPU only what the host does is shared with neighbours; where that is too slow the device waits for it."""
-    on_host = not record.case.device.startswith("cuda") or record.value("latency.launch_bound")
-    if neighbours and on_host and record.value("latency.median_ms") is not None:
-        yield Note("neighbours", "other cases were measured on the same host at the same time, with which it shared "
-                                 "cores, caches and memory: for its latency alone, measure it alone")  # fmt: skip
