@@ -9,6 +9,7 @@ from attnbench.core.fit import PEAK, Asked, Fit
 from attnbench.core.record import Record
 from attnbench.engine.asking import measured, resolved
 from attnbench.engine.fit_search import Trial, search
+from attnbench.engine.room import MARGIN
 from attnbench.engine.workers.channels import Channel
 from attnbench.metrics.metric import Options
 
@@ -20,8 +21,6 @@ LIVE = replace(PREDICTION, scratch=False)
 # Sizes, tokens and batches end where 32-bit indices do.
 _LARGEST = 2**31 - 1
 _LARGEST_SIDE = 46_340
-# Of what is free, this much is left to everything else, as a run does.
-_MARGIN = 0.05
 # Beyond this, a size that is too large could not even be written down as a number of bytes.
 _LARGEST_MEMORY = 2**50
 # Where a target refuses the usual size: what windows, patches and powers of two divide, common first.
@@ -51,7 +50,7 @@ def free_memory(device: str, channel: Channel) -> int:
     """
     for event in channel.ask({"do": "free", "device": device}):
         if event["event"] == "free" and event["bytes"] is not None:
-            return int(event["bytes"] * (1 - _MARGIN))
+            return int(event["bytes"] * (1 - MARGIN))
     raise CannotJudgeError(f"how much memory is free on {device} cannot be told here: say it with --memory 80GiB.")
 
 
