@@ -33,8 +33,9 @@ def check(
 
     Exit code 0 as good, 1 worse, 3 cannot judge.
     """
-    from attnbench.report.gate import exit_code, judge
-    from attnbench.report.gate_table import render_verdicts
+    from attnbench.report.gate.records import judge
+    from attnbench.report.gate.screen import render_verdicts
+    from attnbench.report.gate.verdict import exit_code
 
     verdicts = judge(loaded(baseline), loaded(candidate), opt.fraction(threshold))
     console = new_console()

@@ -27,8 +27,8 @@ from attnbench.core.store import load
 from attnbench.engine.sweep import Sweep
 from attnbench.report.compare import mean_speedups
 from attnbench.report.exporters import export
-from attnbench.report.gate import judge
-from attnbench.report.gate_table import render_verdicts
+from attnbench.report.gate.records import judge
+from attnbench.report.gate.screen import render_verdicts
 from attnbench.report.screen import Screen
 from attnbench.report.table import render
 

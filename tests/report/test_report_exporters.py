@@ -175,7 +175,7 @@ def test_equal_titles_are_told_apart():
 
 def test_importing_the_wing_costs_nothing():
     heavy = ("torch", "pandas", "numpy", "rich", "tabulate")
-    code = ("import sys, attnbench.report.exporters, attnbench.report.gate_table as _;"
+    code = ("import sys, attnbench.report.exporters, attnbench.report.gate.screen as _;"
             f"print([name for name in {heavy} if name in sys.modules])")  # fmt: skip
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from report_records import live, module, record, static, sweep, troubled
 
 from attnbench.core.record import Reading
-from attnbench.report.gate import exit_code, judge
-from attnbench.report.gate_table import render_verdicts
+from attnbench.report.gate.records import judge
+from attnbench.report.gate.screen import render_verdicts
+from attnbench.report.gate.verdict import exit_code
 
 LATENCY = live(10.0, 0.01, peak=1024)
 

@@ -14,7 +14,7 @@ from attnbench.report.breakdown import render_breakdowns
 from attnbench.report.compare import mean_speedups
 from attnbench.report.exporters import EXPORTERS
 from attnbench.report.facts import facts_of
-from attnbench.report.gate import judge
+from attnbench.report.gate.records import judge
 from attnbench.report.growth import growths
 from attnbench.report.machines import is_another_unit, machine_names
 from attnbench.report.table import render, sheet

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from attnbench.report.compare import Ratio
 from attnbench.report.footnotes import superscript
 from attnbench.report.frame import MISSING
-from attnbench.report.gate import OUTCOMES, Verdict
+from attnbench.report.gate.verdict import OUTCOMES, Verdict
 from attnbench.report.ruled import GAP, Field, Line, Ruled, line_width
 
 if TYPE_CHECKING:
