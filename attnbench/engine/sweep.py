@@ -11,8 +11,8 @@ from attnbench.core.spec import Spec
 from attnbench.targets.names import canonical, network_reads, spec_of
 from attnbench.targets.providers import provider_of
 
-__all__ = ["DEFAULT_DIM", "DEFAULT_IMAGE", "DEFAULT_RES", "LAYOUT_NAMES", "Sweep", "dtype_named", "one_of", "positive",
-           "sensible", "settings", "sides"]  # fmt: skip
+__all__ = ["DEFAULT_DIM", "DEFAULT_IMAGE", "DEFAULT_RES", "LAYOUT_NAMES", "Sweep", "device_named", "dtype_named",
+           "one_of", "positive", "sensible", "settings", "sides"]  # fmt: skip
 
 DEFAULT_DIM, DEFAULT_RES, DEFAULT_IMAGE = 64, "32", "224"
 LAYOUT_NAMES = ("auto", "bchw", "bnc", "bhwc", "nbc", "bcn", "qk", "qkv", "qkv_nbc", "qkv_bhnd")
@@ -76,7 +76,7 @@ class Sweep:
         self._contradictions()
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"--seed {self.seed} is out of range: give a whole number from 0 to 2^63 - 1.")
-        shared = Case("", layout=one_of("--layout", self.layout, LAYOUT_NAMES), device=_device(self.device),
+        shared = Case("", layout=one_of("--layout", self.layout, LAYOUT_NAMES), device=device_named(self.device),
                       params=settings(self.settings), seed=self.seed)  # fmt: skip
         cases = [
             shared.with_(batch_size=batch, dtype=dtype, mode=mode, engine=engine, backend=backend, **size, **target)
@@ -244,7 +244,8 @@ def one_of(option: str, text: str, known: Sequence[str]) -> str:
     return text
 
 
-def _device(text: str) -> str:
+def device_named(text: str) -> str:
+    """The text, if it names a kind of device; UsageError otherwise."""
     name, colon, index = text.partition(":")
     if name not in _DEVICES or (colon and not (name == "cuda" and index.isascii() and index.isdigit())):
         raise UsageError(f"--device {text!r} is unknown: use auto, cpu, cuda or cuda:0.")
