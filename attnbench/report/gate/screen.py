@@ -1,19 +1,19 @@
-"""The verdicts of the gate for the terminal: what is not the same, worst first, and the rest folded into one line."""
+"""What a check found for the terminal: what is not the same, worst first, and the rest folded into one line."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from attnbench.report.compare import Ratio
-from attnbench.report.footnotes import superscript
+from attnbench.report.facts import visible
 from attnbench.report.frame import MISSING
-from attnbench.report.gate.verdict import OUTCOMES, Verdict
+from attnbench.report.gate.judged import Judged
+from attnbench.report.gate.verdict import Verdict
+from attnbench.report.gate.wording import change, marked_reasons, news, summary
 from attnbench.report.ruled import GAP, Field, Line, Ruled, line_width
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
 
-__all__ = ["render_verdicts"]
+__all__ = ["render_judged", "render_verdicts"]
 
 _STYLES = {"worse": "red", "changed": "red", "missing": "red", "undecided": "yellow", "better": "green", "new": "cyan"}
 _WIDE = ("Verdict", "Case", "Reading", "Baseline", "Candidate", "Change")
@@ -22,33 +22,49 @@ _WORDS = ("Verdict", "Case", "Reading", "Case and reading")
 _NARROWEST_CASE = 8
 
 
+def render_judged(judged: Judged, width: int = 80) -> "Group":
+    """What was compared, the rows outside the noise, how noisy it was, how to repeat it, and last what it means."""
+    from rich.console import Group
+    from rich.text import Text
+
+    again = [f"Again: {judged.command}"] if judged.command else []
+    sentences = [visible(sentence) for sentence in (*judged.circumstances, *again)]
+    below: list[RenderableType] = [*map(Text, sentences), Text()] if sentences else []
+    style = "red" if judged.code == 1 else "yellow" if any(map(judged.warns, judged.verdicts)) else "green"
+    return Group(Text(visible(judged.compared)), Text(), *_rows(judged.verdicts, width), *below,
+                 Text(judged.headline, style))  # fmt: skip
+
+
 def render_verdicts(verdicts: Sequence[Verdict], width: int = 80) -> "Group":
     """What rich prints on `width` columns; where a row does not fit on one line, it takes two."""
     from rich.console import Group
     from rich.text import Text
 
-    if not verdicts:
-        return Group(Text("Nothing was compared."))
-    news = [found for outcome in OUTCOMES if outcome != "same" for found in verdicts if found.outcome == outcome]
-    reasons = dict.fromkeys(found.reason for found in news if found.reason)
-    marks = {reason: superscript(number) for number, reason in enumerate(reasons, start=1)}
-    parts: list[RenderableType] = [_table(news, marks, width), Text()] if news else []
+    return Group(*_rows(verdicts, width), Text(f"{summary(verdicts)}."))
+
+
+def _rows(verdicts: Sequence[Verdict], width: int) -> "Iterator[RenderableType]":
+    from rich.text import Text
+
+    found = news(verdicts)
+    marks = marked_reasons(found)
+    if found:
+        yield from (_table(found, marks, width), Text())
     if marks:
-        parts += [*(Text(f"{mark} {reason}") for reason, mark in marks.items()), Text()]
-    return Group(*parts, Text(_summary(verdicts)))
+        yield from (*(Text(f"{mark} {reason}") for reason, mark in marks.items()), Text())
 
 
-def _table(news: Sequence[Verdict], marks: dict[str, str], width: int) -> Ruled:
+def _table(rows: Sequence[Verdict], marks: dict[str, str], width: int) -> Ruled:
     headings: tuple[str, ...] = _WIDE
-    grid = [_on_one_line(found, marks) for found in news]
+    grid = [_on_one_line(found, marks) for found in rows]
     if _total(widths := _widths(headings, grid)) > width:
-        headings, grid = _NARROW, [_on_two_lines(found, marks) for found in news]
+        headings, grid = _NARROW, [_on_two_lines(found, marks) for found in rows]
         widths = _widths(headings, grid)
         # Only names are folded: a figure on two lines would be two figures.
         widths[1] = max(_NARROWEST_CASE, min(widths[1], width - _total(widths) + widths[1]))
     fields = [Field((heading,), fitting, heading not in _WORDS)
               for heading, fitting in zip(headings, widths, strict=True)]  # fmt: skip
-    styles = (_STYLES[found.outcome] for found in news)
+    styles = (_STYLES[found.outcome] for found in rows)
     return Ruled(fields, [Line(cells, ((0, style),)) for cells, style in zip(grid, styles, strict=True)])
 
 
@@ -63,32 +79,10 @@ def _total(widths: Sequence[int]) -> int:
 
 def _on_one_line(found: Verdict, marks: dict[str, str]) -> tuple[str, ...]:
     outcome = f"{found.outcome} {marks.get(found.reason, '')}".strip()
-    change = " ".join(_change(found.ratio))
-    return outcome, found.case, found.title or MISSING, found.before, found.after, change
+    percent = " ".join(change(found.ratio))
+    return outcome, found.case, found.title or MISSING, found.before, found.after, percent
 
 
 def _on_two_lines(found: Verdict, marks: dict[str, str]) -> tuple[str, ...]:
     outcome, case, _, before, after, _ = _on_one_line(found, marks)
-    return outcome, f"{case}\n{found.title}".rstrip("\n"), before, after, "\n".join(_change(found.ratio))
-
-
-def _change(change: Ratio | None) -> list[str]:
-    """`+12 %` and `(+9.1 to +15)`: the change, and the ends of its interval where it has one."""
-    if change is None:
-        return [MISSING]
-    value = f"{_signed(change.value)} %"
-    return [value] if change.low == change.high else [value, f"({_signed(change.low)} to {_signed(change.high)})"]
-
-
-def _signed(ratio: float) -> str:
-    percent = (ratio - 1) * 100
-    return f"{percent:+.1f}" if abs(percent) < 9.95 else f"{percent:+,.0f}"
-
-
-def _summary(verdicts: Sequence[Verdict]) -> str:
-    """`1 worse, 2 undecided; 37 readings the same.`"""
-    found = Counter(each.outcome for each in verdicts)
-    counts = {outcome: found[outcome] for outcome in OUTCOMES}
-    news = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count and outcome != "same")
-    same = f"{counts['same']} reading{'' if counts['same'] == 1 else 's'} the same" if counts["same"] else ""
-    return "; ".join(part for part in (news, same) if part) + "."
+    return outcome, f"{case}\n{found.title}".rstrip("\n"), before, after, "\n".join(change(found.ratio))
