@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -101,13 +102,21 @@ def _device(file: TomlFile, place: Place, value: Any) -> str:
 
 def _fail_on(file: TomlFile, place: Place, value: Any) -> tuple[str, ...]:
     """Words in a list, or separated by commas as on the command line."""
-    elements = value.split(",") if isinstance(value, str) else value
-    if not isinstance(elements, list) or not all(isinstance(each, str) for each in elements):
-        raise file.error(place, f'fail-on takes words like ["worse", "missing"], not {shown(value)}.')
-    words = [word for each in elements if (word := each.strip())]
-    if not words:
+    elements = value if isinstance(value, list) else [value]
+    found: dict[str, None] = {}
+    for number, element in enumerate(elements):
+        at = (*place, number) if isinstance(value, list) else place
+        if not isinstance(element, str):
+            raise file.error(at, f'fail-on takes words like ["worse", "missing"], not {shown(element)}.')
+        words = [word for part in element.split(",") if (word := part.strip())]
+        found |= dict.fromkeys(located(file, at, partial(_outcomes, words)))
+    if not found:
         raise file.error(place, "fail-on names nothing: for a gate that never fails write warn-only = true.")
-    return tuple(dict.fromkeys(located(file, place, lambda: [one_of("--fail-on", word, FAILING) for word in words])))
+    return tuple(found)
+
+
+def _outcomes(words: list[str]) -> list[str]:
+    return [one_of("--fail-on", word, FAILING) for word in words]
 
 
 def _switch(file: TomlFile, place: Place, value: Any) -> bool:
