@@ -57,7 +57,7 @@ def read_toml(path: Path, name: str) -> TomlFile:
     except (OSError, ValueError) as error:  # a name with a NUL in it is a ValueError
         raise UsageError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}.") from error
     if len(content) > _LONGEST:
-        raise UsageError(f"{name} is no suite: it is larger than {_LONGEST >> 20} MiB.")
+        raise UsageError(f"{name} is too large to be read: more than {_LONGEST >> 20} MiB.")
     try:
         text = content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
@@ -71,7 +71,7 @@ def _parsed(text: str, name: str) -> dict[str, Any]:
         data = tomllib.loads(text)
         leaves = list(_leaves(data))
     except RecursionError as error:
-        raise UsageError(f"{name} is nested too deeply to be a suite.") from error
+        raise UsageError(f"{name} is nested too deeply to be read.") from error
     except tomllib.TOMLDecodeError as error:
         raise _syntax(str(error), text, name) from error
     except ValueError as error:
