@@ -1,0 +1,158 @@
+"""Whether something got slower, decided while one fresh process after the other tells of it: evidence, looks, Holm.
+
+All ratios are natural logarithms here: of two that are 3 % apart the difference is 0.0296, in whichever order.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["ALPHA", "SPREAD", "Decision", "Evidence", "Leaning", "Told", "chance", "evidence", "leaning",
+           "rejected", "runner_spread", "t_tail"]  # fmt: skip
+
+Leaning = Literal["worse", "better", "same"]
+
+# The chance that a suite fails though nothing in it got slower: of all cases together, at most.
+ALPHA = 0.01
+# What two twins of the same code differ by from process to process, as a standard deviation, where nobody has looked;
+# measured on shared runners of two cores (0.3 to 0.7 %).
+SPREAD = 0.005
+# How many processes that is worth, against those of the case itself and of the control.
+_WORTH, _WORTH_OF_CONTROL = 6, 4
+# From so many processes on their median is taken, whose standard error is that much larger than the mean's.
+_MEDIAN_FROM, _OF_MEDIAN = 5, 1.25
+# Standard errors that the mean must lie beyond a bound, to suspect and to acquit.
+_TO_SUSPECT, _TO_ACQUIT = 2.9, 2.3
+# An acquittal while more processes could be asked needs so much of the way to the tolerance to be free: one that is
+# merely not proved slower would be acquitted when its first processes happen to be the lucky ones.
+_EARLY = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one fresh process says: the logarithm of candidate / baseline, and its standard error within the process.
+
+    `doubt` is what more processes do not take away: a standard error of whatever they are all held against.
+    """
+
+    log_ratio: float
+    error: float
+    doubt: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The logarithm of the ratio over several processes, its standard error and the degrees of freedom of that."""
+
+    log_ratio: float
+    error: float
+    freedom: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the ratio itself, not of its logarithm."""
+        reach = _t_quantile(0.025, self.freedom) * self.error
+        return math.exp(self.log_ratio - reach), math.exp(self.log_ratio + reach)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was decided of one comparison, and why.
+
+    `evidence` is over all processes, None where not one was heard; `told` are those that the suspicion rests on,
+    `confirming` those that were asked about it afterwards.
+    """
+
+    answer: Leaning | Literal["undecided"]
+    evidence: Evidence | None
+    told: tuple[Told, ...] = ()
+    confirming: tuple[Told, ...] = ()
+    reason: str = ""
+
+
+def evidence(told: Sequence[Told], spread: float = SPREAD) -> Evidence:
+    """What these processes say together.
+
+    The spread between processes is known badly from three of them, so that the variance is drawn towards that of the
+    runner (a scaled inverse chi-squared prior worth six processes; Gelman et al. 2013, section 2.6). It is never less
+    than what the processes say of their own errors.
+    """
+    ratios = [each.log_ratio for each in told]
+    count = len(ratios)
+    mean = statistics.fmean(ratios)
+    scatter = math.fsum((ratio - mean) ** 2 for ratio in ratios)
+    variance = (_WORTH * spread**2 + scatter) / (_WORTH + count - 1)
+    within = statistics.fmean(each.error**2 for each in told)
+    error = math.sqrt(max(variance, within) / count)
+    freedom = _WORTH + count - 1
+    doubt = statistics.fmean(each.doubt for each in told)
+    if count < _MEDIAN_FROM:
+        return Evidence(mean, math.hypot(error, doubt), freedom)
+    return Evidence(statistics.median(ratios), math.hypot(_OF_MEDIAN * error, doubt), freedom)
+
+
+def runner_spread(control: Sequence[Told], prior: float = SPREAD) -> float:
+    """What two twins differ by from process to process on this runner: a control of equal twins, whose truth is 0."""
+    scatter = math.fsum(each.log_ratio**2 for each in control)
+    return math.sqrt((_WORTH_OF_CONTROL * prior**2 + scatter) / (_WORTH_OF_CONTROL + len(control)))
+
+
+def leaning(found: Evidence, margin: float, tolerance: float, *, last: bool) -> Leaning | None:
+    """What one look at the evidence allows to say; None is to ask another process. `last` is when there is none.
+
+    A change below the margin is never worse, one of the tolerance is never the same; both are fractions. `worse` and
+    `better` are suspicions, to be confirmed by processes that had no part in them.
+    """
+    above, beyond = math.log1p(margin), _TO_SUSPECT * found.error
+    if found.log_ratio - beyond > above:
+        return "worse"
+    if found.log_ratio + beyond < -above:
+        return "better"
+    free = math.log1p(tolerance) * (1 if last else _EARLY)
+    return "same" if found.log_ratio + _TO_ACQUIT * found.error < free else None
+
+
+def chance(found: Evidence, suspicion: Leaning, margin: float) -> float:
+    """That of evidence as strong as this where the change is no more than the margin (one-sided t test)."""
+    change = found.log_ratio if suspicion == "worse" else -found.log_ratio
+    return t_tail((change - math.log1p(margin)) / found.error, found.freedom)
+
+
+def rejected(chances: Sequence[float], compared: int, alpha: float = ALPHA) -> list[bool]:
+    """Which hypotheses fall when the chance that any true one does is at most `alpha` (Holm 1979).
+
+    `compared` counts all that were judged: those without a suspicion are hypotheses, too, that nobody tried to reject.
+    """
+    falls = [False] * len(chances)
+    for rank, which in enumerate(sorted(range(len(chances)), key=chances.__getitem__)):
+        if chances[which] > alpha / (compared - rank):
+            break
+        falls[which] = True
+    return falls
+
+
+def t_tail(t: float, freedom: int) -> float:
+    """The chance that Student's t with so many degrees of freedom is larger (Abramowitz and Stegun 26.7.3, 26.7.4).
+
+    Below some 1e-15 the difference that it is taken from is lost, and what is given is 0.
+    """
+    angle = math.atan2(t, math.sqrt(freedom))
+    sine, cosine = math.sin(angle), math.cos(angle)
+    odd = freedom % 2
+    term, total = (cosine if odd else 1.0), 0.0
+    for power in range(1 + odd, freedom, 2):
+        total += term
+        term *= cosine**2 * power / (power + 1)
+    inside = 2 / math.pi * (angle + sine * total) if odd else sine * total
+    return max(0.0, (1 - inside) / 2)
+
+
+def _t_quantile(tail: float, freedom: int) -> float:
+    """Where Student's t leaves so much above it, by bisection."""
+    low, high = 0.0, 1e3
+    while high - low > 1e-9 * (1 + low):
+        middle = (low + high) / 2
+        low, high = (middle, high) if t_tail(middle, freedom) > tail else (low, middle)
+    return (low + high) / 2

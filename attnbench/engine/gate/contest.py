@@ -1,0 +1,233 @@
+"""A contest: many duels decided round by round, each round in a fresh process, and suspicions confirmed by others."""
+
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from attnbench.core.sequential import (
+    ALPHA,
+    Decision,
+    Leaning,
+    Told,
+    chance,
+    evidence,
+    leaning,
+    rejected,
+    runner_spread,
+)
+from attnbench.engine.gate.duel import Duel, Failed, Launch, Launcher
+
+__all__ = ["Contest", "Course", "Limits"]
+
+Tell = Callable[[str], None]
+Clock = Callable[[], float]
+
+_SUSPICIONS: Final[tuple[Leaning, ...]] = ("worse", "better")
+_INTERRUPTED: Final = "it was interrupted before this was decided"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many processes may be asked about a duel, and for how many seconds.
+
+    Of `fewest` to `most` the answer is sought; a suspicion goes to others, and is looked at when so many of them have
+    been asked as `looks` say. `max_time` is of each duel alone, with its part of the time that processes take to start;
+    a process under way is not cut short, and a suspicion has its first look in any case.
+    """
+
+    fewest: int = 3
+    most: int = 12
+    looks: tuple[int, ...] = (2, 4, 8, 12)
+    max_time: float = 60.0
+
+
+@dataclass(slots=True)
+class Course:
+    """How a duel went so far."""
+
+    duel: Duel
+    launches: list[Launch] = field(default_factory=list)
+    confirming: list[Launch] = field(default_factory=list)
+    disturbed: list[Launch] = field(default_factory=list)
+    spent: float = 0.0
+    suspicion: Leaning | None = None
+    answer: Leaning | None = None
+    reason: str = ""
+    failed: Failed | None = None
+
+    @property
+    def told(self) -> list[Told]:
+        return [launch.told for launch in self.launches]
+
+    @property
+    def confirming_told(self) -> list[Told]:
+        return [launch.told for launch in self.confirming]
+
+    @property
+    def open(self) -> bool:
+        """Whether it is still to be decided."""
+        return self.answer is None and not self.reason
+
+    def decision(self, spread: float) -> Decision:
+        """What is known in the end, or so far."""
+        every = [*self.told, *self.confirming_told]
+        found = evidence(every, spread) if every else None
+        reason = _INTERRUPTED if self.open else self.reason
+        return Decision(self.answer or "undecided", found, tuple(self.told), tuple(self.confirming_told), reason)
+
+
+def _silent(what: str) -> None:
+    """Nobody watches."""
+
+
+class Contest:
+    """Decides `duels` through `launcher`. The `control` is a duel of equals, fought in each round: what its two sides
+    seem to differ by is the noise of this runner."""
+
+    def __init__(
+        self,
+        duels: Sequence[Duel],
+        control: Duel | None,
+        launcher: Launcher,
+        limits: Limits | None = None,
+        tell: Tell = _silent,
+        clock: Clock = time.perf_counter,
+        seed: int = 0,
+    ) -> None:
+        self.courses = [Course(duel) for duel in duels]
+        self.control = Course(control) if control else None
+        self._launcher, self._limits, self._tell, self._clock = launcher, limits or Limits(), tell, clock
+        self._rng = random.Random(seed)
+        self._rounds = 0
+
+    @property
+    def spread(self) -> float:
+        """What twins of the same code differ by from process to process here, as far as is known."""
+        return runner_spread(self.control.told if self.control else [])
+
+    @property
+    def decisions(self) -> list[Decision]:
+        """One for each duel, in their order; those that were not decided say so."""
+        return [course.decision(self.spread) for course in self.courses]
+
+    def run(self) -> None:
+        """Decide all of them; Ctrl-C leaves what is decided as it is."""
+        while sought := [course for course in self.courses if course.open and course.suspicion is None]:
+            self._round(sought, harder=False)
+            for course in sought:
+                self._look(course)
+        for look in self._limits.looks:
+            while suspects := [course for course in self.courses if self._to_be_asked(course, look)]:
+                self._round(suspects, harder=True)
+            self._confirm()
+        for course in self.courses:
+            if course.open:
+                self._unconfirmed(course)
+        self._distrust()
+
+    def _to_be_asked(self, course: Course, look: int) -> bool:
+        """Whether another process is needed before this look at a suspicion, and there is time for it."""
+        first = look == self._limits.looks[0]
+        return course.open and len(course.confirming) < look and (first or not self._over(course))
+
+    def _round(self, courses: Sequence[Course], *, harder: bool) -> None:
+        """One process's word on each of them, and on the control."""
+        if not courses:
+            return
+        self._rounds += 1
+        begin = self._clock()
+        self._launcher.fresh()
+        everyone = [*courses, *([self.control] if self.control else [])]
+        # Another order in each process: who comes first finds another memory than who comes last.
+        for number, course in enumerate(self._rng.sample(everyone, len(everyone)), 1):
+            self._tell(f"{'confirming' if harder else 'round'} {self._rounds}: {course.duel.name} "
+                       f"({number} of {len(everyone)})")  # fmt: skip
+            self._launch(course, harder=harder)
+            end = self._clock()
+            course.spent += end - begin
+            begin = end
+
+    def _launch(self, course: Course, *, harder: bool) -> None:
+        found = self._launcher.launch(course.duel, self._rng.getrandbits(32), harder=harder)
+        if isinstance(found, Failed):
+            course.failed, course.reason = found, f"{found.status}: {found.reason}"
+        elif found.disturbed:
+            course.disturbed.append(found)
+        else:
+            (course.confirming if harder else course.launches).append(found)
+
+    def _look(self, course: Course) -> None:
+        limit, duel = self._limits, course.duel
+        last = len(course.told) >= limit.most or self._over(course)
+        if not course.open or (len(course.told) < limit.fewest and not last):
+            return
+        if len(course.told) < limit.fewest:
+            course.reason = self._undecided(course)
+            return
+        found = leaning(evidence(course.told, self.spread), duel.threshold.margin, duel.threshold.tolerance, last=last)
+        if found in ("worse", "better"):
+            course.suspicion = found
+        elif found is not None:
+            course.answer = found
+        elif last:
+            course.reason = self._undecided(course)
+
+    def _over(self, course: Course) -> bool:
+        """Whether no more processes are asked: its time is over, or they are always disturbed."""
+        return course.spent >= self._limits.max_time or len(course.disturbed) >= self._limits.most
+
+    def _undecided(self, course: Course) -> str:
+        limit = self._limits
+        if course.disturbed:
+            why = ", ".join(dict.fromkeys(launch.disturbed for launch in course.disturbed))
+            return f"{len(course.disturbed)} of {len(course.disturbed) + len(course.told)} processes were disturbed: {why}"
+        over = f"{len(course.told)} processes" if len(course.told) >= limit.most else f"--max-time {limit.max_time:g}"
+        return (f"not decided within {over}: this runner is too noisy to tell {_percent(course.duel.threshold.margin)} "
+                f"from {_percent(course.duel.threshold.tolerance)}; quiet it, or give it more --max-time")  # fmt: skip
+
+    def _confirm(self) -> None:
+        """A look at what the confirming processes alone say, of all suspicions of a kind together.
+
+        The looks share the error: each may confirm what is not so in a part of the cases that all of them may.
+        """
+        for suspicion in _SUSPICIONS:
+            suspects = [each for each in self.courses if each.open and each.suspicion == suspicion and each.confirming]
+            chances = [
+                chance(evidence(each.confirming_told, self.spread), suspicion, each.duel.threshold.margin)
+                for each in suspects
+            ]
+            fallen = sum(each.answer == suspicion for each in self.courses)
+            falls = rejected(chances, len(self.courses) - fallen, ALPHA / len(self._limits.looks))
+            for course, falls_now in zip(suspects, falls, strict=True):
+                if falls_now:
+                    course.answer = suspicion
+
+    def _unconfirmed(self, course: Course) -> None:
+        """A suspicion that was not confirmed: all that was heard may acquit it; else it cannot be judged."""
+        every = evidence([*course.told, *course.confirming_told], self.spread)
+        threshold = course.duel.threshold
+        if course.suspicion == "better" or leaning(every, threshold.margin, threshold.tolerance, last=False) == "same":
+            course.answer = "same"
+        else:
+            course.reason = f"it seems slower, but {len(course.confirming)} more processes did not prove it"
+
+    def _distrust(self) -> None:
+        """Where equals differ on this runner, nobody can be said to differ on it."""
+        if self.control is None or not self.control.told:
+            return
+        found = evidence(self.control.told, self.spread)
+        least = min(course.duel.threshold.margin for course in self.courses)
+        if leaning(found, least, 1.0, last=True) in (None, "same"):
+            return
+        for course in self.courses:
+            if course.answer in ("worse", "better"):
+                course.answer = None
+                course.reason = (f"the same code twice seems to differ by {_percent(math.expm1(found.log_ratio))} on "
+                                 "this runner")  # fmt: skip
+
+
+def _percent(value: float) -> str:
+    return f"{value * 100:.2g} %"
