@@ -1,6 +1,6 @@
 """What is asked of one channel: which device is there, what a Case leaves open, and its Record."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -65,14 +65,18 @@ def resolved(cases: Sequence[Case], channel: Channel, timeout: float | None = No
     return answers
 
 
-def resolution(case: Case, channel: Channel, timeout: float | None = None) -> Case | Record:
+def resolution(
+    case: Case, channel: Channel, timeout: float | None = None, version: Mapping[str, Any] | None = None
+) -> Case | Record:
     """The Case with its layout and heads said, or the record that says why it cannot be built.
+
+    `version` is the one of the user's code that is meant, as `Version.to_dict` gives it; None the one that is there.
 
     Raises:
         UsageError: its target is not there, or takes no such argument.
     """
     try:
-        events = _by_name(channel.ask({"do": "resolve", "case": case.to_dict()}, timeout))
+        events = _by_name(channel.ask({"do": "resolve", "case": case.to_dict(), "version": version}, timeout))
     except WorkerDied as death:
         return _record(case, death.status, f"{case.name}: {death}", [], {})
     if "case" in events:
@@ -114,8 +118,14 @@ def replicated(
     return merged(records[0], records[1:], options.precision_target)
 
 
-def measured(case: Case, channel: Channel, options: Options, timeout: float | None = None) -> Record:
-    """What one process gives of a resolved Case, raw samples and all.
+def measured(
+    case: Case,
+    channel: Channel,
+    options: Options,
+    timeout: float | None = None,
+    version: Mapping[str, Any] | None = None,
+) -> Record:
+    """What one process gives of a resolved Case, raw samples and all; `version` as for `resolution`.
 
     A fault of the module is the record's status, and what was read before is kept.
     """
@@ -124,7 +134,8 @@ def measured(case: Case, channel: Channel, options: Options, timeout: float | No
     # While it samples, a case is silent because it was told to be.
     patience = None if timeout is None else timeout + 2 * options.max_time
     try:
-        for event in channel.ask({"do": "measure", "case": case.to_dict(), "options": asdict(options)}, patience):
+        request = {"do": "measure", "case": case.to_dict(), "options": asdict(options), "version": version}
+        for event in channel.ask(request, patience):
             content = {name: value for name, value in event.items() if name != "event"}
             match event["event"]:
                 case "env":

@@ -21,7 +21,7 @@ from attnbench.targets.build import build
 from attnbench.targets.engines import engine_of
 from attnbench.targets.fake import fake_tensors
 
-__all__ = ["measure"]
+__all__ = ["measure", "ready"]
 
 
 def measure(case: Case, options: Options) -> Iterator[Finding]:
@@ -65,7 +65,7 @@ def _with_memory(
         release_memory()  # not before the counting, which needs none and takes less time than this
         _guard(case, readings.get("static.predicted_peak_bytes"), options.mem_limit)
         with within_limit(case.device, options.mem_limit):
-            subject = _ready(case)
+            subject = ready(case)
         subject.readings = readings
         yield from subject.notes
         for each in uncountable:
@@ -164,8 +164,12 @@ def _bytes_of_weights(case: Case) -> int:
         return 0
 
 
-def _ready(case: Case) -> Subject:
-    """The Subject on its device, after one step that was looked at."""
+def ready(case: Case) -> Subject:
+    """The Subject of a resolved Case on its device, after one step that was looked at.
+
+    Raises:
+        CaseError: it does not fit, or gives something that is not a number.
+    """
     if case.device.startswith("cuda"):
         if not torch.cuda.is_available():
             raise UnsupportedError(f"{case.name} cannot be counted without data, and {case.device} is not here")

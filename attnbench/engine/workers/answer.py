@@ -1,8 +1,9 @@
 """Answers requests about Cases with a stream of plain events: the same in a worker process and inline.
 
 Requests are `hello` (which device, is it there), `free` (its memory), `resolve` (find the layout and the heads),
-`measure`, `abilities` (what can be measured) and `peaks` (the device's roof). Events are dictionaries of JSON values,
-so that they can cross a pipe; the last is always `done` or `usage`.
+`measure`, `twins` (two sides against each other), `code` (what code a side is made of), `abilities` (what can be
+measured) and `peaks` (the device's roof). Those about a Case may name a version of the user's code. Events are
+dictionaries of JSON values, so that they can cross a pipe; the last is always `done` or `usage`.
 """
 
 import math
@@ -17,6 +18,7 @@ from attnbench.core.errors import UsageError
 from attnbench.core.record import Note
 from attnbench.engine.measure import measure
 from attnbench.engine.memory_cap import host_kept_free
+from attnbench.engine.twins import Side, Standing, twins
 from attnbench.engine.workers.channels import Event
 from attnbench.engine.workers.ending import done, ended_by
 from attnbench.engine.workers.spent import Before, is_broken
@@ -24,14 +26,18 @@ from attnbench.metrics.abilities import abilities
 from attnbench.metrics.hardware import best_device, environment, free_bytes
 from attnbench.metrics.metric import Finding, Options, chosen
 from attnbench.metrics.roof.cache import measured_peaks
+from attnbench.metrics.timing.paired import Pairing, Quads
 from attnbench.targets.resolve import resolve
 from attnbench.targets.sources import set_back_after_import
 from attnbench.targets.state.kept import kept_state, seeded
+from attnbench.targets.versions import Version
 
 __all__ = ["answer"]
 
 # As many as torch took by itself: what nobody asked for is as it was, whatever an earlier request set.
 _THREADS = torch.get_num_threads()
+
+_ABOUT_CASES = ("resolve", "measure", "twins", "code")
 
 _Events = Generator[Event, None, None]
 
@@ -41,7 +47,7 @@ def answer(request: Event, *, inline: bool = False) -> Iterator[Event]:
 
     The last one is marked `spent` when this process should answer no more about Cases.
     """
-    if request["do"] not in ("resolve", "measure"):
+    if request["do"] not in _ABOUT_CASES:
         yield (yield from _told(request, inline))
         return
     case, before = Case.from_dict(request["case"]), Before.now()
@@ -50,15 +56,15 @@ def answer(request: Event, *, inline: bool = False) -> Iterator[Event]:
         last = yield from _told(request, inline)
     left = [*before.left_behind(case), *(f"{name}, which cannot be set back" for name in kept.left)]
     broken = last.get("status") != "ok" and is_broken(case)
-    if request["do"] == "measure":
+    if request["do"] in ("measure", "twins"):
         yield from map(_event, _notes_on_state(case, kept.changed, left))
     yield last | ({"spent": True} if left or broken else {})
 
 
 def _told(request: Event, inline: bool) -> Generator[Event, None, Event]:
     """All events but the last, which is returned."""
-    answers = {"hello": _hello, "resolve": _resolve, "measure": _measure, "free": _free, "abilities": _abilities,
-               "peaks": _peaks}  # fmt: skip
+    answers = {"hello": _hello, "resolve": _resolve, "measure": _measure, "twins": _twins, "code": _code, "free": _free,
+               "abilities": _abilities, "peaks": _peaks}  # fmt: skip
     with closing(answers[request["do"]](request)) as events:
         while True:
             try:
@@ -123,19 +129,42 @@ def _free(request: Event) -> _Events:
 
 
 def _resolve(request: Event) -> _Events:
-    case = Case.from_dict(request["case"])
-    yield {"event": "env", "env": environment(case.device)}
-    with host_kept_free(case.device):
-        yield {"event": "case", "case": resolve(case).to_dict()}
+    side = _side(request)
+    yield {"event": "env", "env": environment(side.case.device)}
+    with host_kept_free(side.case.device), side.version.active():
+        case = resolve(side.case)
+    yield {"event": "case", "case": case.to_dict()}
 
 
 def _measure(request: Event) -> _Events:
-    case = Case.from_dict(request["case"])
+    side = _side(request)
     options = Options(**{**request["options"], "metrics": tuple(request["options"]["metrics"])})
-    yield {"event": "env", "env": environment(case.device)}
-    with host_kept_free(case.device):
-        for finding in measure(case, options):
+    yield {"event": "env", "env": environment(side.case.device)}
+    with host_kept_free(side.case.device), side.version.active():
+        for finding in measure(side.case, options):
             yield _event(finding)
+
+
+def _twins(request: Event) -> _Events:
+    sides = [_side(each) for each in request["sides"]]
+    with host_kept_free(sides[0].case.device):
+        for said in twins(sides, Pairing(**request["how"]), request["seed"]):
+            if isinstance(said, Standing):
+                yield {"event": "standing", "which": said.which}
+            elif isinstance(said, Quads):
+                yield {"event": "quads", **asdict(said), "median": said.median, "error": said.error}
+            else:
+                yield _event(said)
+
+
+def _code(request: Event) -> _Events:
+    side = _side(request)
+    with host_kept_free(side.case.device):
+        yield {"event": "code", **made_of(side)}
+
+
+def _side(request: Event) -> Side:
+    return Side(Case.from_dict(request["case"]), Version.from_dict(request.get("version")))
 
 
 def _abilities(request: Event) -> _Events:
