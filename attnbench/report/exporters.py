@@ -18,7 +18,7 @@ from attnbench.core.store import dumps
 from attnbench.report.frame import to_grid
 from attnbench.report.table import Sheet, sheet
 
-__all__ = ["EXPORTERS", "Exporter", "check_writable", "escaped", "export", "exporter_for"]
+__all__ = ["EXPORTERS", "Exporter", "check_place", "check_writable", "escaped", "export", "exporter_for", "write_text"]
 
 # Records and the name of the baseline, None for the default one.
 Exporter = Callable[[Sequence[Record], str | None], str]
@@ -112,7 +112,7 @@ def check_writable(path: Path) -> None:
         UsageError: unknown ending, a folder, or no right to write there.
     """
     exporter_for(path)
-    _writing(path, lambda target: None if _is_special(target) else _scratch(target, "").unlink())
+    check_place(path)
 
 
 def export(records: Sequence[Record], path: Path, baseline: str | None = None) -> None:
@@ -121,7 +121,24 @@ def export(records: Sequence[Record], path: Path, baseline: str | None = None) -
     Raises:
         UsageError: as `check_writable`.
     """
-    text = exporter_for(path)(records, baseline)
+    write_text(exporter_for(path)(records, baseline), path)
+
+
+def check_place(path: Path) -> None:
+    """Find out whether `write_text` will be able to write there, in whatever format; makes missing folders.
+
+    Raises:
+        UsageError: a folder, or no right to write there.
+    """
+    _writing(path, lambda target: None if _is_special(target) else _scratch(target, "").unlink())
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write the text there; the old file stays whole until the new one is.
+
+    Raises:
+        UsageError: as `check_place`.
+    """
     _writing(path, lambda target: _pour(target, text) if _is_special(target) else _replace(target, text))
 
 

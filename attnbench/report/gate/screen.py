@@ -1,5 +1,6 @@
 """What a check found for the terminal: what is not the same, worst first, and the rest folded into one line."""
 
+import io
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from attnbench.report.ruled import GAP, Field, Line, Ruled, line_width
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
 
-__all__ = ["render_judged", "render_verdicts"]
+__all__ = ["as_table", "render_judged", "render_verdicts"]
 
 _STYLES = {"worse": "red", "changed": "red", "missing": "red", "undecided": "yellow", "better": "green", "new": "cyan"}
 _WIDE = ("Verdict", "Case", "Reading", "Baseline", "Candidate", "Change")
@@ -35,6 +36,16 @@ def render_judged(judged: Judged, width: int = 80) -> "Group":
                  Text(judged.headline, style))  # fmt: skip
 
 
+def as_table(judged: Judged, width: int = 120) -> str:
+    """The same as plain text, for a log or a file."""
+    from rich.console import Console
+
+    console = Console(width=width, file=io.StringIO(), force_terminal=False, color_system=None, legacy_windows=False)
+    with console.capture() as captured:
+        console.print(render_judged(judged, width))
+    return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+
+
 def render_verdicts(verdicts: Sequence[Verdict], width: int = 80) -> "Group":
     """What rich prints on `width` columns; where a row does not fit on one line, it takes two."""
     from rich.console import Group
@@ -51,7 +62,7 @@ def _rows(verdicts: Sequence[Verdict], width: int) -> "Iterator[RenderableType]"
     if found:
         yield from (_table(found, marks, width), Text())
     if marks:
-        yield from (*(Text(f"{mark} {reason}") for reason, mark in marks.items()), Text())
+        yield from (*(Text(f"{mark} {visible(reason)}") for reason, mark in marks.items()), Text())
 
 
 def _table(rows: Sequence[Verdict], marks: dict[str, str], width: int) -> Ruled:
@@ -80,9 +91,10 @@ def _total(widths: Sequence[int]) -> int:
 def _on_one_line(found: Verdict, marks: dict[str, str]) -> tuple[str, ...]:
     outcome = f"{found.outcome} {marks.get(found.reason, '')}".strip()
     percent = " ".join(change(found.ratio))
-    return outcome, found.case, found.title or MISSING, found.before, found.after, percent
+    case, title, before, after = map(visible, (found.case, found.title or MISSING, found.before, found.after))
+    return outcome, case, title, before, after, percent
 
 
 def _on_two_lines(found: Verdict, marks: dict[str, str]) -> tuple[str, ...]:
-    outcome, case, _, before, after, _ = _on_one_line(found, marks)
-    return outcome, f"{case}\n{found.title}".rstrip("\n"), before, after, "\n".join(change(found.ratio))
+    outcome, case, title, before, after, _ = _on_one_line(found, marks)
+    return outcome, f"{case}\n{title}" if found.title else case, before, after, "\n".join(change(found.ratio))
