@@ -2,6 +2,8 @@
 
 AttnbenchError
 ├── UsageError        exit 2: the question cannot be asked (unknown name, bad value, unreadable file)
+│   └── AbsentError        this version of the code does not have that target
+├── VersionsClash     two versions of the code cannot share a process; they are measured in processes of their own
 ├── CannotJudgeError  exit 3: the question is good, but what was measured does not answer it
 └── CaseError         becomes the row of one case, never an exit
     ├── UnsupportedError   this module cannot be built or run at this shape, dtype, device or engine
@@ -10,6 +12,7 @@ AttnbenchError
 """
 
 __all__ = [
+    "AbsentError",
     "AttnbenchError",
     "CannotJudgeError",
     "CaseError",
@@ -17,6 +20,7 @@ __all__ = [
     "OutOfMemoryError",
     "UnsupportedError",
     "UsageError",
+    "VersionsClash",
     "first_line",
     "named",
 ]
@@ -31,6 +35,14 @@ class AttnbenchError(Exception):
 
 class UsageError(AttnbenchError):
     """The question cannot be asked as it stands; the message says what, where, and what to do instead."""
+
+
+class AbsentError(UsageError):
+    """This version of the code does not have the target; another may."""
+
+
+class VersionsClash(AttnbenchError):  # noqa: N818 - a finding, which decides how the two are measured
+    """Two versions of the code cannot be loaded into one process; the message says why."""
 
 
 class CannotJudgeError(AttnbenchError):

@@ -13,15 +13,18 @@ from typing import Any
 
 from torch import nn
 
-from attnbench.core.errors import UsageError, named
+from attnbench.core.errors import AbsentError, UsageError, VersionsClash, named
 from attnbench.core.plugins import plugins
 from attnbench.core.registry import Registry, did_you_mean
 from attnbench.core.spec import Spec
+from attnbench.modules.spec import read_specs
 from attnbench.targets.catalogue import find
 from attnbench.targets.names import split
 from attnbench.targets.providers import PROVIDERS
 from attnbench.targets.state.kept import kept_over_import
 from attnbench.targets.state.of_python import look_in
+from attnbench.targets.version_clash import clash
+from attnbench.targets.versions import active_version, several_loaded
 
 __all__ = ["SOURCES", "USUAL_TOKENS", "Target", "locate", "set_back_after_import"]
 
@@ -50,10 +53,12 @@ SOURCES: Registry[Source] = Registry("source", group="attnbench.sources")
 
 
 def locate(text: str) -> Target:
-    """The target behind `self_attn`, `my_attn.py:MyAttn`, `package.module:Class` or `provider:name`.
+    """The target behind `self_attn`, `my_attn.py:MyAttn`, `package.module:Class` or `provider:name`, as the version of
+    the code that is active has it.
 
     Raises:
         UsageError: there is no such thing; one sentence says what is missing.
+        VersionsClash: it cannot be loaded beside another version of itself.
     """
     source, place, name = split(text)
     if source in SOURCES:
@@ -67,7 +72,19 @@ def locate(text: str) -> Target:
 @SOURCES.register("built-in")
 def _built_in(place: str, name: str) -> Target:
     spec = find(name)
-    return Target(spec.name, getattr(importlib.import_module(spec.module), spec.qualname), spec)
+    module = _run(spec.module, lambda: importlib.import_module(spec.module))
+    factory = getattr(module, spec.qualname, None)
+    if factory is None:
+        raise AbsentError(f"{module.__file__} has no {spec.qualname}.")
+    return Target(spec.name, factory, _own_spec(module, spec))
+
+
+def _own_spec(module: ModuleType, spec: Spec) -> Spec:
+    """What the version's own source declares: its formulas may be others."""
+    if not active_version().moves or not module.__file__:
+        return spec
+    declared = read_specs(Path(module.__file__), spec.module)
+    return next((each for each in declared if each.qualname == spec.qualname), spec)
 
 
 def _provided(place: str, name: str) -> Target:
@@ -82,12 +99,20 @@ for _provider in PROVIDERS:
 
 @SOURCES.register("file")
 def _file(place: str, name: str) -> Target:
-    path = Path(place).resolve()
-    module = _run(place, lambda: _executed(path, path.stat().st_mtime_ns))
+    folder, path = _where(place)
+    if active_version().moves and not path.is_file():
+        raise AbsentError(f"{place} does not exist in {active_version().root}.")
+    module = _run(place, lambda: _executed(path, path.stat().st_mtime_ns, folder))
     return Target(f"{path.name}:{name}" if name else path.name, _member(module, place, name))
 
 
-# What each file, or module, changed for the whole process while it was imported.
+def _where(place: str) -> tuple[Path, Path]:
+    """The folder in which the file's neighbours are looked for, and the file that the active version has."""
+    path = Path(active_version().moved(place)).resolve()
+    return Path(active_version().put_back(str(path.parent))), path
+
+
+# What each file, or module of a version, changed for the whole process while it was imported.
 _SET_BACK: dict[str, tuple[str, ...]] = {}
 
 
@@ -98,13 +123,17 @@ def set_back_after_import(text: str) -> tuple[str, ...]:
     than the later ones.
     """
     source, place, _ = split(text)
-    return _SET_BACK.get(str(Path(place).resolve()) if source == "file" else place, ())
+    return _SET_BACK.get(str(_where(place)[1]) if source == "file" else _versioned(place), ())
+
+
+def _versioned(place: str) -> str:
+    return f"{active_version().root}:{place}"
 
 
 @cache
-def _executed(path: Path, changed: int) -> ModuleType:
+def _executed(path: Path, changed: int, folder: Path) -> ModuleType:
     """The user's file as a module, run once for each time it was changed: it may register operators, or print."""
-    look_in(str(path.parent))  # as it is for whoever works there
+    look_in(str(folder))  # as it is for whoever works there
     found = importlib.util.spec_from_file_location(f"attnbench_user_{path.stem}", path)
     assert found is not None and found.loader is not None  # its name ends in .py
     module = importlib.util.module_from_spec(found)
@@ -127,7 +156,7 @@ def _imported(place: str) -> ModuleType:
         return importlib.import_module(place)
     with kept_over_import() as kept:
         module = importlib.import_module(place)
-    _SET_BACK[place] = tuple(kept.changed)
+    _SET_BACK[_versioned(place)] = tuple(kept.changed)
     return module
 
 
@@ -135,7 +164,11 @@ def _run(place: str, act: Callable[[], Any]) -> Any:
     try:
         return act()
     except (Exception, SystemExit) as error:  # whatever the user's code raises while it is imported
-        raise UsageError(f"{place} does not import: {named(error)}{_line_in(place, error)}.") from error
+        if several_loaded() and (reason := clash(error)):
+            raise VersionsClash(f"{place}: {reason}") from error
+        absent = isinstance(error, ModuleNotFoundError) and f"{place}.".startswith(f"{error.name}.")
+        kind = AbsentError if absent else UsageError
+        raise kind(f"{place} does not import: {named(error)}{_line_in(place, error)}.") from error
 
 
 def _line_in(place: str, error: BaseException) -> str:
@@ -159,7 +192,7 @@ def _member(module: ModuleType, place: str, name: str) -> Callable[..., nn.Modul
     for part in name.split("."):
         if not hasattr(thing, part):
             known = ", ".join(sorted(classes)) or "no torch.nn.Module"
-            raise UsageError(f"{place} has no {name!r}.{did_you_mean(name, classes)} It defines: {known}.")
+            raise AbsentError(f"{place} has no {name!r}.{did_you_mean(name, classes)} It defines: {known}.")
         thing = getattr(thing, part)
     if not callable(thing) or isinstance(thing, nn.Module):
         raise UsageError(f"{name!r} in {place} is neither a class nor a function that builds a torch.nn.Module.")

@@ -95,9 +95,10 @@ def changed_files(top: Path, commit: str) -> list[str]:
 
 
 def _commit(top: Path, ref: str) -> str:
-    name, dots, _ = ref.partition("...")
-    if not name or name.startswith("-") or not ref.endswith(dots):
-        raise UsageError(f"{ref!r} names no revision: give a branch, a tag, a commit, or main... for where you left main.")
+    name, dots, more = ref.partition("...")
+    if not name or name.startswith("-") or more:
+        raise UsageError(f"{ref!r} names no revision: give a branch, a tag, a commit, or main... for where HEAD left "
+                         "main.")  # fmt: skip
     commit = _asked(top, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
     if commit is None:
         raise UsageError(f"there is no revision {name!r} in {top}{_how_to_fetch(top, name)}")

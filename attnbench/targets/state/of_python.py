@@ -8,12 +8,12 @@ import random
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attnbench.targets.state.piece import Piece
 
-__all__ = ["PIECES", "look_in"]
+__all__ = ["PIECES", "look_elsewhere", "look_in"]
 
 # Those a module may have a use for; SIGINT is Ctrl-C, and a crash is for faulthandler.
 _SIGNALS = tuple(
@@ -35,6 +35,12 @@ def look_in(folder: str) -> None:
         sys.path.insert(0, folder)
     if folder not in _LOOKED_IN:
         _LOOKED_IN.append(folder)
+
+
+def look_elsewhere(place: Callable[[str], str]) -> None:
+    """Have each folder in which modules are looked for replaced by what `place` gives for it, and named once."""
+    for folders in (sys.path, _LOOKED_IN):
+        folders[:] = dict.fromkeys(place(folder) for folder in folders)
 
 
 def _path() -> list[str]:
