@@ -13,6 +13,7 @@ from attnbench.core.record import Reading, Record
 from attnbench.report.compare import LATENCY, Ratio, ratio, verdict
 from attnbench.report.facts import PLACES, label, varying_facts, visible
 from attnbench.report.frame import MISSING, figure, unit_of
+from attnbench.report.gate.pairing import by_case, pairs
 from attnbench.report.gate.verdict import Outcome, Verdict
 from attnbench.report.machines import fingerprint, is_another_unit, machine_names
 
@@ -49,13 +50,13 @@ def judge(
     where both have it, and otherwise against the last that the baseline has; what it has of still other machines is
     for other candidates.
     """
-    old, new = _by_case(baseline), _by_case(candidate)
+    old, new = by_case(baseline), by_case(candidate)
     several = any(len(machines) > 1 for machines in (*old.values(), *new.values()))
     facts = [fact for fact in varying_facts([*baseline, *candidate]) if several or fact.title not in PLACES]
     machines = machine_names([*baseline, *candidate])
     verdicts: list[Verdict] = []
     for key in old | new:
-        for before, after, lack in _pairs(old.get(key, {}), new.get(key, {})):
+        for before, after, lack in pairs(old.get(key, {}), new.get(key, {})):
             if before is not None and after is not None:
                 pair = _Pair(key, label(before, facts), before, after, machines, threshold, tolerance)
                 verdicts += _judge_case(pair)
@@ -83,35 +84,6 @@ def exact(
     case = name or label(before, ())
     pair = _Pair(before.key, case, before, after, machine_names([before, after]), 0.0, tolerance, frozenset(also))
     return [found for found in _judge_case(pair) if found.title == "Status" or pair.is_exact(found.reading)]
-
-
-_ByMachine = Mapping[str, Record]
-
-
-def _by_case(records: Sequence[Record]) -> dict[str, dict[str, Record]]:
-    """The last record of each case on each machine, the machine that came last behind the others."""
-    found: dict[str, dict[str, Record]] = {}
-    for record in records:
-        machines = found.setdefault(record.key, {})
-        machines.pop(fingerprint(record), None)
-        machines[fingerprint(record)] = record
-    return found
-
-
-def _pairs(old: _ByMachine, new: _ByMachine) -> Iterator[tuple[Record | None, Record | None, str]]:
-    """What is to be compared of one case, and where one of the two is not there, in which words it is lacking."""
-    if not new:
-        yield _last(old), None, "the candidate has no record of this case"
-    shared = old.keys() & new.keys()
-    for machine, record in new.items():
-        if machine in shared or (old and not shared):
-            yield old.get(machine) or _last(old), record, ""
-        else:
-            yield None, record, f"the baseline has no record of this case{' on that machine' if old else ''}"
-
-
-def _last(records: _ByMachine) -> Record:
-    return records[next(reversed(list(records)))]
 
 
 @dataclass(frozen=True, slots=True)
