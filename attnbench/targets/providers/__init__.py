@@ -33,6 +33,8 @@ PROVIDERS: Mapping[str, Provider] = {
     "torchvision": Provider("torchvision", "network", "resnet50", reads="images"),
     "hf": Provider("transformers", "network", "gpt2"),
     "fla": Provider("fla", "module", "gated_linear_attention"),
+    # Of our own, for stored baselines: no catalogue shows them.
+    "yardstick": Provider("attnbench", "module", "softmax-1"),
 }
 
 
