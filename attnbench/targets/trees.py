@@ -5,7 +5,6 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
 
 __all__ = ["Trees"]
 
@@ -55,15 +54,6 @@ class Trees:
 
     def _foreign(self, folder: str) -> bool:
         return _foreign(folder, str(self.root if _below(folder, self.root) else self.top), str(self.root))
-
-    def to_dict(self) -> dict[str, str]:
-        """As it crosses a pipe."""
-        return {"top": str(self.top), "root": str(self.root)}
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> Self:
-        """What `to_dict` gave."""
-        return cls(Path(fields["top"]), Path(fields["root"]))
 
 
 def _below(path: str, folder: Path) -> bool:

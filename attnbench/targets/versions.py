@@ -43,6 +43,15 @@ class Version(Trees):
         if self.moves:
             _STATE.slices[self].raise_clash()
 
+    def to_dict(self) -> dict[str, str]:
+        """As it crosses a pipe."""
+        return {"top": str(self.top), "root": str(self.root)}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any] | None) -> "Version":
+        """What `to_dict` gave; `PRESENT` where nothing is said."""
+        return cls(Path(fields["top"]), Path(fields["root"])) if fields else PRESENT
+
 
 # Nothing lies below it, so that nothing is taken from elsewhere.
 PRESENT = Version(Path("/dev/null"), Path("/dev/null"))
@@ -54,8 +63,9 @@ def active_version() -> Version:
 
 
 def several_loaded() -> bool:
-    """Whether the process holds the code of more than one version."""
-    return any(each.loaded and each.hidden for each in _STATE.slices.values())
+    """Whether the process holds the code of a version other than the active one."""
+    own = _STATE.slices.get(_STATE.version)
+    return bool(own and own.hidden) or any(each.loaded for each in _STATE.slices.values() if each is not own)
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from attnbench.core.errors import AbsentError, UsageError, VersionsClash
+from attnbench.targets import versions
 from attnbench.targets.sources import locate
 from attnbench.targets.state import of_python
 from attnbench.targets.version_clash import clash, own_code_only
@@ -47,6 +48,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Version]:
     monkeypatch.chdir(top)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(of_python, "_LOOKED_IN", [])
+    monkeypatch.setattr(versions._STATE, "slices", {})
     before, finders = set(sys.modules), list(sys.meta_path)
     yield Version(top.resolve(), root.resolve())
     assert sys.meta_path == finders
@@ -311,6 +313,7 @@ def test_a_registry_that_forgets_the_first_is_found_out_by_a_step(base: Version)
 def test_a_version_crosses_a_pipe(base: Version) -> None:
     for version in (base, PRESENT):
         assert Version.from_dict(json.loads(json.dumps(version.to_dict()))) == version
+    assert Version.from_dict(None) is PRESENT
 
 
 def test_entering_and_leaving_is_cheap_once_loaded(base: Version) -> None:
