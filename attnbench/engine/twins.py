@@ -10,9 +10,11 @@ from torch import Tensor
 
 from attnbench.core.case import Case
 from attnbench.core.errors import IncorrectError
+from attnbench.core.surroundings import Surroundings
 from attnbench.engine.measure import ready
 from attnbench.metrics.metric import Finding
 from attnbench.metrics.subject import Step, Subject
+from attnbench.metrics.timing.disturbance import Around
 from attnbench.metrics.timing.paired import Ms, PairedBlock, Pairing, Quads, host_and_cpu, paired, wall_only
 from attnbench.metrics.timing.sampling import Block, warm_up
 from attnbench.metrics.timing.timers import EventTimer, Run, host_block
@@ -41,8 +43,9 @@ class Standing:
     which: int | None
 
 
-def twins(sides: Sequence[Side], how: Pairing, seed: int) -> Iterator[Standing | Finding | Quads]:
-    """What is being built, what is to be said of it, and at last the quads of the two sides, the first in first place.
+def twins(sides: Sequence[Side], how: Pairing, seed: int) -> Iterator[Standing | Finding | Surroundings | Quads]:
+    """What is being built, what is to be said of it, and at last what went on around the quads, and the quads of the two
+    sides, the first in first place.
 
     `seed` decides which is built first and the order of the quads. Equal inputs are shared: where they lie in memory is
     then the same for both.
@@ -63,7 +66,10 @@ def twins(sides: Sequence[Side], how: Pairing, seed: int) -> Iterator[Standing |
                 findings = list(stack.enter_context(engine_of(case.engine)).prepared(subjects[which]))
             yield from findings
         yield Standing(None)
-        yield _quads([(sides[which].version, subjects[which]) for which in (0, 1)], how, rng)
+        around = Around(sides[0].case.device)
+        quads = _quads([(sides[which].version, subjects[which]) for which in (0, 1)], how, rng)
+        yield around.seen()
+        yield quads
 
 
 def _share(subjects: dict[int, Subject], which: int) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from attnbench.core.case import Case
 from attnbench.core.sequential import Told
+from attnbench.core.surroundings import Surroundings
 from attnbench.engine.gate.thresholds import Threshold
 
 __all__ = ["Duel", "Failed", "Launch", "Launcher", "Side"]
@@ -26,12 +27,16 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Duel:
-    """What is asked: how much longer the candidate takes than the baseline, held against a threshold."""
+    """What is asked: how much longer the candidate takes than the baseline, held against a threshold.
+
+    With `both_ways` a candidate that is faster is news as well, and not merely no regression.
+    """
 
     name: str
     baseline: Side
     candidate: Side
     threshold: Threshold
+    both_ways: bool = False
 
     @property
     def sides(self) -> tuple[Side, Side]:
@@ -43,7 +48,8 @@ class Launch:
     """What one fresh process says of a duel.
 
     `baseline_ms` and `candidate_ms` are of a step, by the `clock` that it was judged by; `quads` are the logarithms of
-    the ratios that it took one after the other. `disturbed` says what makes it worth nothing; "" is nothing.
+    the ratios that it took one after the other. `disturbed` says what makes it worth nothing; "" is nothing. `around` is
+    what went on meanwhile.
     """
 
     told: Told
@@ -52,6 +58,7 @@ class Launch:
     clock: str
     quads: tuple[float, ...] = ()
     disturbed: str = ""
+    around: Surroundings = Surroundings()
 
 
 @dataclass(frozen=True, slots=True)

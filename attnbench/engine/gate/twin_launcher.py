@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from attnbench.core.errors import UsageError
 from attnbench.core.sequential import Told
+from attnbench.core.surroundings import Surroundings
 from attnbench.engine.gate.duel import Duel, Failed, Launch, Side
 from attnbench.engine.workers.channels import Channel, WorkerDied
 from attnbench.metrics.timing.paired import Pairing
@@ -46,14 +47,17 @@ def pair(
     request = {"do": "twins", "case": sides[1].case.to_dict(), "sides": [side.to_dict() for side in sides],
                "how": asdict(how), "seed": seed}  # fmt: skip
     which: int | None = None
+    around = Surroundings()
     found: Launch | None = None
     try:
         for event in channel.ask(request, None if timeout is None else timeout + how.seconds):
             match event["event"]:
                 case "standing":
                     which = event["which"]
+                case "around":
+                    around = Surroundings.from_dict(event)
                 case "quads":
-                    found = _launch(event)
+                    found = _launch(event, around)
                 case "usage":
                     raise UsageError(event["text"])
                 case "done" if found is None:
@@ -64,6 +68,7 @@ def pair(
     return found
 
 
-def _launch(event: Mapping[str, Any]) -> Launch:
+def _launch(event: Mapping[str, Any], around: Surroundings) -> Launch:
     told = Told(event["median"], event["error"])
-    return Launch(told, event["first_ms"], event["second_ms"], event["clock"], tuple(event["log_ratios"]))
+    return Launch(told, event["first_ms"], event["second_ms"], event["clock"], tuple(event["log_ratios"]),
+                  around=around)  # fmt: skip

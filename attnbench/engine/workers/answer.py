@@ -16,6 +16,7 @@ import torch
 from attnbench.core.case import Case
 from attnbench.core.errors import UsageError
 from attnbench.core.record import Note
+from attnbench.core.surroundings import Surroundings
 from attnbench.engine.measure import measure
 from attnbench.engine.memory_cap import host_kept_free
 from attnbench.engine.twins import Side, Standing, twins
@@ -151,6 +152,8 @@ def _twins(request: Event) -> _Events:
         for said in twins(sides, Pairing(**request["how"]), request["seed"]):
             if isinstance(said, Standing):
                 yield {"event": "standing", "which": said.which}
+            elif isinstance(said, Surroundings):
+                yield {"event": "around", **asdict(said)}
             elif isinstance(said, Quads):
                 yield {"event": "quads", **asdict(said), "median": said.median, "error": said.error}
             else:

@@ -2,15 +2,18 @@
 
 import math
 import os
+import statistics
 import time
 from collections.abc import Callable
 
 import torch
 
-from attnbench.metrics.conditions import Watch
+from attnbench.core.surroundings import Surroundings
+from attnbench.metrics.conditions import Watch, sharing, watch
 from attnbench.metrics.hardware import OtherLoad
+from attnbench.metrics.nvml import gpu_of
 
-__all__ = ["OTHERS", "SLOWED", "CoreSpeed", "Disturbances", "crowded"]
+__all__ = ["OTHERS", "SLOWED", "Around", "CoreSpeed", "Disturbances", "crowded"]
 
 # The words for other programs on our cores, and for a core that is slow for reasons which this system does not tell,
 # among the device's own reasons.
@@ -22,6 +25,8 @@ _TICKING, _TICKING_OF_A_STRETCH = 0.1, 0.25
 
 # The loop takes some 70 us; the fastest of three is not one that was interrupted.
 _LOOP, _LOOPS = 6000, 3
+# Before and after a stretch of timing so many are taken, whose median is what the core is like.
+_LOOPS_AROUND = 25
 # A neighbour on the other half of the same core costs a third; of a quiet core one look in fifty differs by as much.
 _SLOWER = 1.25
 
@@ -59,6 +64,31 @@ def _loop_seconds() -> float:
     for _ in range(_LOOP):
         pass
     return time.perf_counter() - start
+
+
+class Around:
+    """What surrounds the timing that goes on from now until it is asked."""
+
+    def __init__(self, device: str) -> None:
+        self._device, self._watch = device, watch(device)
+        self._reasons = self._watch.look()
+        self._loops = self._more_loops()
+        self._load = OtherLoad()
+
+    def seen(self) -> Surroundings:
+        """All that was seen since."""
+        # A look that is due only later says what the last one said.
+        reasons = dict.fromkeys((*self._reasons, *self._watch.look(), *self._sharing()))
+        cores = self._load.cores()
+        loops = [*self._loops, *self._more_loops()]
+        return Surroundings(cores, statistics.median(loops) * 1e6, tuple(reasons))
+
+    def _sharing(self) -> tuple[str, ...]:
+        gpu = gpu_of(self._device) if self._device.startswith("cuda") else None
+        return (OTHERS,) if gpu is not None and sharing(gpu) else ()
+
+    def _more_loops(self) -> list[float]:
+        return [_loop_seconds() for _ in range(_LOOPS_AROUND)]
 
 
 class Disturbances:
