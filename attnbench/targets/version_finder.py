@@ -39,6 +39,11 @@ def is_extension(path: str | None) -> bool:
     return bool(path) and str(path).endswith(tuple(EXTENSION_SUFFIXES))
 
 
+def _is_path(entry: object) -> bool:
+    """Whether an entry of a search path is one: some finders put names there that mean something to them alone."""
+    return isinstance(entry, str) and (os.path.isabs(entry) or os.path.exists(entry or "."))  # noqa: PTH110, PTH117
+
+
 class Finder:
     """Stands before the other finders and asks them on a version's behalf.
 
@@ -81,7 +86,7 @@ class Finder:
 
     def _entries(self, path: Iterable[str]) -> list[str]:
         """Those of a search path that name what is in the top, moved; the others untouched."""
-        return [self.trees.moved(each or ".") if isinstance(each, str) else each for each in path]
+        return [self.trees.moved(each) if _is_path(each) else each for each in path]
 
     def _moved(self, spec: ModuleSpec) -> ModuleSpec | None:
         """The same module out of the version's tree; None where that has none."""
