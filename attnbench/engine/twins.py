@@ -17,12 +17,13 @@ from attnbench.metrics.subject import Step, Subject
 from attnbench.metrics.timing.disturbance import Around
 from attnbench.metrics.timing.paired import Ms, PairedBlock, Pairing, Quads, host_and_cpu, paired, wall_only
 from attnbench.metrics.timing.sampling import Block, warm_up
-from attnbench.metrics.timing.timers import EventTimer, Run, host_block
+from attnbench.metrics.timing.timers import EventTimer, host_block
 from attnbench.targets.backend import attention_backend
+from attnbench.targets.code import code_of
 from attnbench.targets.engines import engine_of
 from attnbench.targets.versions import PRESENT, Version
 
-__all__ = ["Side", "Standing", "twins"]
+__all__ = ["Side", "Standing", "made_of", "twins"]
 
 # Seconds that each of the two is warmed up for, at most; and steps of one length up to this ratio of their times.
 _WARM_UP, _ALIKE = 1.0, 1.5
@@ -44,8 +45,8 @@ class Standing:
 
 
 def twins(sides: Sequence[Side], how: Pairing, seed: int) -> Iterator[Standing | Finding | Surroundings | Quads]:
-    """What is being built, what is to be said of it, and at last what went on around the quads, and the quads of the two
-    sides, the first in first place.
+    """What is being built, what is to be said of it, and at last what went on around the quads, and the quads of
+    the two sides, the first in first place.
 
     `seed` decides which is built first and the order of the quads. Equal inputs are shared: where they lie in memory is
     then the same for both.
@@ -70,6 +71,17 @@ def twins(sides: Sequence[Side], how: Pairing, seed: int) -> Iterator[Standing |
         quads = _quads([(sides[which].version, subjects[which]) for which in (0, 1)], how, rng)
         yield around.seen()
         yield quads
+
+
+def made_of(side: Side) -> dict[str, str]:
+    """A digest of each module of the user's code that a side runs, by its path.
+
+    Raises:
+        CaseError: it does not run.
+    """
+    with side.version.active(), attention_backend(side.case.backend):
+        ready(side.case)  # a module may import what it needs as late as in a step
+    return code_of(side.version)
 
 
 def _share(subjects: dict[int, Subject], which: int) -> None:

@@ -48,8 +48,8 @@ class Launch:
     """What one fresh process says of a duel.
 
     `baseline_ms` and `candidate_ms` are of a step, by the `clock` that it was judged by; `quads` are the logarithms of
-    the ratios that it took one after the other. `disturbed` says what makes it worth nothing; "" is nothing. `around` is
-    what went on meanwhile.
+    the ratios that it took one after the other. `disturbed` says what makes it worth nothing; "" is nothing. `around`
+    is what went on meanwhile.
     """
 
     told: Told
@@ -58,7 +58,7 @@ class Launch:
     clock: str
     quads: tuple[float, ...] = ()
     disturbed: str = ""
-    around: Surroundings = Surroundings()
+    around: Surroundings = field(default_factory=Surroundings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,9 +36,7 @@ class TwinLauncher:
         return pair(self._channel, duel.sides, how, seed, self._timeout)
 
 
-def pair(
-    channel: Channel, sides: tuple[Side, Side], how: Pairing, seed: int, timeout: float | None
-) -> Launch | Failed:
+def pair(channel: Channel, sides: tuple[Side, Side], how: Pairing, seed: int, timeout: float | None) -> Launch | Failed:
     """What the process behind the channel says of two sides.
 
     Raises:
