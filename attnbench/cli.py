@@ -12,9 +12,10 @@ import typer
 from attnbench import __version__
 from attnbench.commands.audit import audit
 from attnbench.commands.catalogue import list_, show
+from attnbench.commands.check import check
 from attnbench.commands.doctor import doctor
+from attnbench.commands.export import export
 from attnbench.commands.fit import fit
-from attnbench.commands.records import check, export
 from attnbench.commands.run import RunCommand, run
 from attnbench.commands.suite import suite
 from attnbench.commands.terminal import CANNOT_JUDGE, INTERRUPTED, USAGE

@@ -49,6 +49,7 @@ Isolation = Annotated[
     Option("--isolate", metavar="worker|case|none", help="A worker process for all cases, a fresh one for each, none."),
 ]
 NoIsolate = Annotated[bool, Option("--no-isolate", help="Measure in this process, for debuggers: --isolate none.")]
+GateThreads = Annotated[int | None, Option(help="CPU threads.  [default: 1, whose CPU time others do not disturb]")]
 MemLimit = Annotated[str | None, Option(help="No case may take more: 8GiB, 512MiB.  [default: what is free]")]
 Resume = Annotated[bool, Option("--resume", help="Leave out what --out FILE.jsonl holds of this environment already.")]
 Retry = Annotated[Many, Option(help="With --resume: measure rows of these statuses again, such as oom,timeout.")]

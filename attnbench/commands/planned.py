@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
+import typer
+
 from attnbench.commands import options as opt
 from attnbench.core.errors import UsageError
 
@@ -12,11 +14,23 @@ if TYPE_CHECKING:
     from attnbench.engine.question import Question
     from attnbench.metrics.metric import Options
 
-__all__ = ["for_these", "planned", "wanted"]
+__all__ = ["for_these", "planned", "typed_with", "wanted"]
 
 # What stands in the file where there is a suite; the rest can be said beside it.
 _OF_SUITES = ("module", "network", "attn", "swap", "at", "res", "img_size", "seq_len", "batch_size", "dim", "heads",
               "mode", "engine", "backend", "layout", "set_")  # fmt: skip
+
+
+# How a case is measured, where a command has no such option.
+_USUAL = {"metrics": None, "precision_target": "1%", "max_time": 2.0, "processes": 1, "keep_samples": False,
+          "subtract_idle": False, "mem_limit": None}  # fmt: skip
+
+
+def typed_with(context: typer.Context) -> dict[str, Any]:
+    """All options, and under `given` the names of those that stood on the command line."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    return {**context.params, "given": given}
 
 
 def wanted(
@@ -57,7 +71,7 @@ def _isolation(isolate: str, no_isolate: bool) -> "Isolation":
     return "none" if no_isolate else isolate  # type: ignore[return-value]
 
 
-def planned(typed: Mapping[str, Any], who: "Wanted") -> "list[Question]":
+def planned(typed: dict[str, Any], who: "Wanted") -> "list[Question]":
     """The Questions for those who are wanted, from options or from a suite, every value checked.
 
     Raises:
@@ -65,6 +79,7 @@ def planned(typed: Mapping[str, Any], who: "Wanted") -> "list[Question]":
     """
     from attnbench.engine.processes import check
 
+    typed = _USUAL | typed
     device = who.devices[0].partition(":")[0] if who.devices else who.device
     questions = _of_suite(typed, device) if typed["suite"] else _of_options(typed, device)
     for options in dict.fromkeys(question.options for question in questions):

@@ -9,7 +9,7 @@ from typer.core import TyperCommand
 
 from attnbench.commands import options as opt
 from attnbench.commands.dry_run import dry_run as forecast
-from attnbench.commands.planned import for_these, planned, wanted
+from attnbench.commands.planned import for_these, planned, typed_with, wanted
 from attnbench.commands.sitting import Sitting, measure
 from attnbench.commands.terminal import INTERRUPTED, interruptible, new_console
 from attnbench.core.errors import UsageError
@@ -77,7 +77,7 @@ def run(
 ) -> int:
     """Measure modules and networks. Each record is kept as it comes; a table is printed at the end."""
     who = wanted(executor, opt.listed(devices), device, address, isolate, no_isolate, quiet)
-    questions = planned(_typed(context), who)
+    questions = planned(typed_with(context), who)
     _known_format(format_)
     _known_baseline(baseline, questions)
     records_to, exports = _outputs(out or [])
@@ -97,13 +97,6 @@ def run(
             finally:  # also where nobody reads the table, as behind `| head`
                 _write(sitting)
     return _farewell(sitting)
-
-
-def _typed(context: typer.Context) -> dict[str, Any]:
-    """All options, and under `given` the names of those that stood on the command line."""
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
-    return {**context.params, "given": given}
 
 
 def _known_format(name: str) -> None:

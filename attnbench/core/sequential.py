@@ -99,11 +99,14 @@ def runner_spread(control: Sequence[Told], prior: float = SPREAD) -> float:
     return math.sqrt((_WORTH_OF_CONTROL * prior**2 + scatter) / (_WORTH_OF_CONTROL + len(control)))
 
 
-def leaning(found: Evidence, margin: float, tolerance: float, *, last: bool) -> Leaning | None:
+def leaning(
+    found: Evidence, margin: float, tolerance: float, *, last: bool, both_ways: bool = False
+) -> Leaning | None:
     """What one look at the evidence allows to say; None is to ask another process. `last` is when there is none.
 
     A change below the margin is never worse, one of the tolerance is never the same; both are fractions. `worse` and
-    `better` are suspicions, to be confirmed by processes that had no part in them.
+    `better` are suspicions, to be confirmed by processes that had no part in them. `same` is not slower by the
+    tolerance; with `both_ways` not faster either.
     """
     above, beyond = math.log1p(margin), _TO_SUSPECT * found.error
     if found.log_ratio - beyond > above:
@@ -111,7 +114,8 @@ def leaning(found: Evidence, margin: float, tolerance: float, *, last: bool) -> 
     if found.log_ratio + beyond < -above:
         return "better"
     free = math.log1p(tolerance) * (1 if last else _EARLY)
-    return "same" if found.log_ratio + _TO_ACQUIT * found.error < free else None
+    change = abs(found.log_ratio) if both_ways else found.log_ratio
+    return "same" if change + _TO_ACQUIT * found.error < free else None
 
 
 def chance(found: Evidence, suspicion: Leaning, margin: float) -> float:

@@ -2,6 +2,7 @@
 
 import math
 import random
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -67,14 +68,27 @@ class Course:
         return [launch.told for launch in self.confirming]
 
     @property
+    def every(self) -> list[Told]:
+        """What all processes say, whatever they were asked for."""
+        return [*self.told, *self.confirming_told]
+
+    @property
+    def times(self) -> tuple[float, float] | None:
+        """Milliseconds of a step of the baseline and of the candidate: medians over the processes."""
+        heard = [*self.launches, *self.confirming]
+        if not heard:
+            return None
+        return (statistics.median(launch.baseline_ms for launch in heard),
+                statistics.median(launch.candidate_ms for launch in heard))  # fmt: skip
+
+    @property
     def open(self) -> bool:
         """Whether it is still to be decided."""
         return self.answer is None and not self.reason
 
     def decision(self, spread: float) -> Decision:
         """What is known in the end, or so far."""
-        every = [*self.told, *self.confirming_told]
-        found = evidence(every, spread) if every else None
+        found = evidence(self.every, spread) if self.every else None
         reason = _INTERRUPTED if self.open else self.reason
         return Decision(self.answer or "undecided", found, tuple(self.told), tuple(self.confirming_told), reason)
 
@@ -106,7 +120,7 @@ class Contest:
     @property
     def spread(self) -> float:
         """What twins of the same code differ by from process to process here, as far as is known."""
-        return runner_spread(self.control.told if self.control else [])
+        return runner_spread(self.control.every if self.control else [])
 
     @property
     def decisions(self) -> list[Decision]:
@@ -160,14 +174,14 @@ class Contest:
             (course.confirming if harder else course.launches).append(found)
 
     def _look(self, course: Course) -> None:
-        limit, duel = self._limits, course.duel
+        limit = self._limits
         last = len(course.told) >= limit.most or self._over(course)
         if not course.open or (len(course.told) < limit.fewest and not last):
             return
         if len(course.told) < limit.fewest:
             course.reason = self._undecided(course)
             return
-        found = leaning(evidence(course.told, self.spread), duel.threshold.margin, duel.threshold.tolerance, last=last)
+        found = self._leaning(course, course.told, last=last)
         if found in ("worse", "better"):
             course.suspicion = found
         elif found is not None:
@@ -183,7 +197,8 @@ class Contest:
         limit = self._limits
         if course.disturbed:
             why = ", ".join(dict.fromkeys(launch.disturbed for launch in course.disturbed))
-            return f"{len(course.disturbed)} of {len(course.disturbed) + len(course.told)} processes were disturbed: {why}"
+            count = len(course.disturbed)
+            return f"{count} of {count + len(course.told)} processes were disturbed: {why}"
         over = f"{len(course.told)} processes" if len(course.told) >= limit.most else f"--max-time {limit.max_time:g}"
         return (f"not decided within {over}: this runner is too noisy to tell {_percent(course.duel.threshold.margin)} "
                 f"from {_percent(course.duel.threshold.tolerance)}; quiet it, or give it more --max-time")  # fmt: skip
@@ -207,18 +222,23 @@ class Contest:
 
     def _unconfirmed(self, course: Course) -> None:
         """A suspicion that was not confirmed: all that was heard may acquit it; else it cannot be judged."""
-        every = evidence([*course.told, *course.confirming_told], self.spread)
-        threshold = course.duel.threshold
-        if course.suspicion == "better" or leaning(every, threshold.margin, threshold.tolerance, last=False) == "same":
+        duel, found = course.duel, self._leaning(course, course.every, last=False)
+        if found == "same" or (course.suspicion == "better" and not duel.both_ways):
             course.answer = "same"
         else:
-            course.reason = f"it seems slower, but {len(course.confirming)} more processes did not prove it"
+            way = "slower" if course.suspicion == "worse" else "faster"
+            course.reason = f"it seems {way}, but {len(course.confirming)} more processes did not prove it"
+
+    def _leaning(self, course: Course, told: Sequence[Told], *, last: bool) -> Leaning | None:
+        threshold, both_ways = course.duel.threshold, course.duel.both_ways
+        found = evidence(told, self.spread)
+        return leaning(found, threshold.margin, threshold.tolerance, last=last, both_ways=both_ways)
 
     def _distrust(self) -> None:
         """Where equals differ on this runner, nobody can be said to differ on it."""
-        if self.control is None or not self.control.told:
+        if self.control is None or not self.control.every:
             return
-        found = evidence(self.control.told, self.spread)
+        found = evidence(self.control.every, self.spread)
         least = min(course.duel.threshold.margin for course in self.courses)
         if leaning(found, least, 1.0, last=True) in (None, "same"):
             return
