@@ -19,7 +19,7 @@ from attnbench.core.record import Note
 from attnbench.core.surroundings import Surroundings
 from attnbench.engine.measure import measure
 from attnbench.engine.memory_cap import host_kept_free
-from attnbench.engine.twins import Side, Standing, twins
+from attnbench.engine.twins import Side, Standing, made_of, twins
 from attnbench.engine.workers.channels import Event
 from attnbench.engine.workers.ending import done, ended_by
 from attnbench.engine.workers.spent import Before, is_broken
@@ -163,7 +163,7 @@ def _twins(request: Event) -> _Events:
 def _code(request: Event) -> _Events:
     side = _side(request)
     with host_kept_free(side.case.device):
-        yield {"event": "code", **made_of(side)}
+        yield {"event": "code", "code": made_of(side)}
 
 
 def _side(request: Event) -> Side:

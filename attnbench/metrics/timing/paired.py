@@ -11,7 +11,7 @@ from typing import NamedTuple
 from attnbench.core.stats import quantile
 from attnbench.metrics.timing.timers import Run
 
-__all__ = ["Ms", "Pairing", "PairedBlock", "Quads", "host_and_cpu", "paired", "wall_only"]
+__all__ = ["Ms", "PairedBlock", "Pairing", "Quads", "host_and_cpu", "paired", "wall_only"]
 
 
 class Ms(NamedTuple):
@@ -137,8 +137,8 @@ def paired(
 
 def _judged(quads: Sequence[tuple[list[Ms], list[Ms]]]) -> Quads:
     cpu = _by_cpu(quads)
-    medians = [statistics.median(_time(ms, cpu) for quad in quads for ms in quad[which]) for which in (0, 1)]
-    return Quads(_log_ratios(quads, cpu), *medians, "cpu" if cpu else "wall")
+    first, second = (statistics.median(_time(ms, cpu) for quad in quads for ms in quad[which]) for which in (0, 1))
+    return Quads(_log_ratios(quads, cpu), first, second, "cpu" if cpu else "wall")
 
 
 def _by_cpu(quads: Sequence[tuple[list[Ms], list[Ms]]]) -> bool:
