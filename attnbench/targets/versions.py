@@ -161,6 +161,14 @@ def _switch(version: Version) -> None:
     if version.moves:
         _slice(version).enter()
     _STATE.version = version
+    _forget_names()
+
+
+def _forget_names() -> None:
+    """torch.compile remembers which module has which name."""
+    imported: Any = getattr(sys.modules.get("torch._dynamo.symbolic_convert"), "_import_module", None)
+    if hasattr(imported, "cache_clear"):
+        imported.cache_clear()
 
 
 def _slice(version: Version) -> _Slice:
@@ -189,8 +197,8 @@ def _lies_in(holds: Callable[[str], bool], module: Any) -> bool:
     if file := _file(module):
         return holds(file)
     try:
-        return any(holds(each) for each in getattr(module, "__path__", ()) if isinstance(each, str))
-    except Exception:  # of a module that computes its attributes
+        return any(holds(each) for each in vars(module).get("__path__", ()) if isinstance(each, str))
+    except Exception:  # some put objects of their own there, with whatever they do when they are asked
         return False
 
 

@@ -49,11 +49,12 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Version]:
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(of_python, "_LOOKED_IN", [])
     monkeypatch.setattr(versions._STATE, "slices", {})
-    before, finders = set(sys.modules), list(sys.meta_path)
+    finders = list(sys.meta_path)
     yield Version(top.resolve(), root.resolve())
     assert sys.meta_path == finders
     assert not [folder for folder in sys.path if folder.startswith(str(root))]
-    for name in set(sys.modules) - before:
+    packages = {name.partition(".")[0] for name, module in sys.modules.items() if str(tmp_path) in repr(module)}
+    for name in [name for name in sys.modules if name.partition(".")[0] in packages]:
         del sys.modules[name]
 
 
@@ -273,6 +274,16 @@ def test_an_operator_that_both_define_is_a_clash(base: Version) -> None:
         factory(base, "mine.py:Mine")
 
 
+def test_a_clash_is_known_at_the_latest_when_the_first_is_entered_again(base: Version) -> None:
+    for root, value in ((base.top, 2), (base.root, 3)):
+        written(root, {"mine.py": OPERATOR.format(name="thrice", value=value) + module("1")})
+    factory(base, "mine.py:Mine")
+    factory(PRESENT, "mine.py:Mine")
+    with pytest.raises(VersionsClash, match="both define the operator"), base.active():
+        raise AssertionError("which is never reached")
+    assert active_version() is PRESENT
+
+
 @pytest.mark.parametrize(
     "statement",
     [
@@ -297,8 +308,11 @@ def test_a_mistake_of_the_file_is_no_clash(base: Version) -> None:
     assert clash(ValueError("no")) is None
 
 
-def test_a_registry_that_forgets_the_first_is_found_out_by_a_step(base: Version) -> None:
-    sys.modules["attnbench_registry"] = registry = type(sys)("attnbench_registry")
+def test_a_registry_that_forgets_the_first_is_found_out_by_a_step(
+    base: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = type(sys)("attnbench_registry")
+    monkeypatch.setitem(sys.modules, "attnbench_registry", registry)
     for root, value in ((base.top, 2), (base.root, 3)):
         kernel = f"def kernel(): return {value}\nattnbench_registry.kernel = kernel"
         written(root, {"mine.py": module("attnbench_registry.kernel()", f"import attnbench_registry\n{kernel}")})
@@ -332,3 +346,19 @@ def test_entering_and_leaving_is_cheap_once_loaded(base: Version) -> None:
             pass
         took.append(time.perf_counter() - start)
     assert min(took[1:]) < 1e-3
+
+
+def test_compiled_code_finds_the_modules_of_its_version(base: Version) -> None:
+    """Dynamo guards on modules, and remembers them by their names."""
+    sys.path.insert(0, str(base.top))
+    for root, value in ((base.top, 2), (base.root, 3)):
+        written(root, {
+            "bpkg/__init__.py": "",
+            "bpkg/helper.py": f"C = {value}\ndef scaled(x): return x * C\n",
+            "bpkg/mine.py": module("helper.C + helper.scaled(x)", "from bpkg import helper"),
+        })  # fmt: skip
+    made = both(base, "bpkg.mine:Mine")
+    for version, cls in zip((PRESENT, base), made, strict=True):
+        with version.active():
+            compiled = torch.compile(cls(), backend="eager", fullgraph=True)
+            assert compiled(torch.ones(())).item() == (4 if version is PRESENT else 6)
