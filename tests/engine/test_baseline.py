@@ -24,13 +24,15 @@ RATIOS = {"yardstick:softmax-1": (-0.25001, -0.24, -0.26), "yardstick:linear-1":
 GOLDEN = """\
 {"attnbench_baseline": 1, "env": {"fingerprint": "0123456789abcdef", "device_name": "Xeon", "cpu": "Xeon", "cores": 2, \
 "threads": 1, "torch": "2.8.0", "python": "3.11.9", "flags": {"deterministic": false}}, "yardsticks": \
-["yardstick:softmax-1", "yardstick:linear-1"], "attnbench": "1.0", "git_commit": null, "written_at": "2026-01-01"}
+["yardstick:softmax-1", "yardstick:linear-1"], "attnbench": "1.0", "git_commit": null, "written_at": "2026-01-01", \
+"loop_us": 69.1}
 {"case": {"target": "linear_attn", "params": {"eps": 0.1}, "layout": "bchw", "height": 32, "width": 32, "tokens": \
 1024, "dim": 64, "mode": "fwd_bwd"}, "status": "oom", "reason": "it needs 9 GiB", "figures": {"static.params": 16384, \
 "static.macs": 201326592}}
 {"case": {"target": "self_attn", "layout": "bchw", "height": 32, "width": 32, "tokens": 1024, "dim": 64}, "status": \
-"ok", "figures": {"static.params": 16384, "static.macs": 201326592}, "step_ms": 2.61, "spread": 0.0087, "shape": \
-[1, 1024, 64], "log_ratios": {"yardstick:softmax-1": [-0.25, -0.24, -0.26], "yardstick:linear-1": [0.55, 0.57, 0.56]}}
+"ok", "figures": {"static.params": 16384, "static.macs": 201326592}, "step_ms": 2.61, "spread": 0.0087, "clock": \
+"cpu", "shape": [1, 1024, 64], "log_ratios": {"yardstick:softmax-1": [-0.25, -0.24, -0.26], \
+"yardstick:linear-1": [0.55, 0.57, 0.56]}}
 """
 
 
@@ -38,7 +40,7 @@ GOLDEN = """\
 def baseline() -> Baseline:
     timed = Line(SELF, figures=FIGURES, shape=(1, 1024, 64), log_ratios=RATIOS, step_ms=2.6123)
     return Baseline(ENV, (timed, Line(LINEAR, "oom", "it needs 9 GiB", FIGURES)), attnbench="1.0",
-                    written_at="2026-01-01")  # fmt: skip
+                    written_at="2026-01-01", loop_us=69.123)  # fmt: skip
 
 
 def test_the_file_is_one_line_a_case_sorted_and_short(baseline: Baseline, tmp_path: Path) -> None:
@@ -137,6 +139,7 @@ def _ratios(values: list[Any]) -> dict[str, Any]:
      (_ratios([0.1, "0.2"]), "log_ratios is '0.2'"), (_ratios([0.1, 1e9]), "log_ratios is 1000000000.0"),
      (_ratios([0.1]), "of 1 launches"), (_ratios([]), "of 0 launches"), ({"log_ratios": {}}, "yardsticks"),
      ({"shape": [1, 2]}, "its shape"), ({"shape": [1, 0, 2]}, "its shape"), ({"shape": None}, "its shape"),
+     ({"clock": "sun"}, "its clock 'sun' is none of cpu, wall"),
      ({"step_ms": -1}, "its step_ms is -1"), ({"reason": 3}, "its reason 3 is no text")],
 )  # fmt: skip
 def test_a_damaged_line_is_named(change: dict[str, Any], words: str, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class Line:
 
     `figures` are by the dotted names of their readings. `shape` is the (batch, tokens, dim) of the yardsticks, and
     `log_ratios` are, by yardstick, those of the case's step to its, one for each launch in their order. `step_ms` is
-    for people.
+    for people, and `clock` the time that it was judged by: `cpu` or `wall`.
     """
 
     case: Case
@@ -49,6 +49,7 @@ class Line:
     shape: tuple[int, int, int] | None = None
     log_ratios: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     step_ms: float | None = None
+    clock: str = "cpu"
 
     @property
     def is_timed(self) -> bool:
@@ -62,7 +63,13 @@ class Line:
     @property
     def spread(self) -> float:
         """The standard deviation of a launch, over the yardsticks together."""
-        return statistics.stdev(self.launches)
+        return float(statistics.stdev(self.launches))
+
+    @property
+    def spread_apart(self) -> float:
+        """The standard deviation of what the first and the last yardstick differ by; 0 of a single one."""
+        first, *_, last = [*self.log_ratios.values()] * 2
+        return float(statistics.stdev(one - other for one, other in zip(first, last, strict=True)))
 
     @property
     def error(self) -> float:
@@ -82,15 +89,18 @@ class Line:
         """As it stands in the file, where it is small: of the case only what is no default, and rounded ratios."""
         case = {name: value for name, value in self.case.to_dict().items() if value != _DEFAULTS[name]}
         ratios = {name: [round(each, _DIGITS) for each in values] for name, values in self.log_ratios.items()}
-        timed = {"step_ms": _rounded(self.step_ms), "spread": round(self.spread, _DIGITS), "shape": self.shape,
-                 "log_ratios": ratios} if self.is_timed else {}  # fmt: skip
+        timed = {"step_ms": _rounded(self.step_ms), "spread": round(self.spread, _DIGITS), "clock": self.clock,
+                 "shape": self.shape, "log_ratios": ratios} if self.is_timed else {}  # fmt: skip
         return {"case": case, "status": self.status, **({"reason": self.reason} if self.reason else {}),
                 "figures": dict(self.figures), **timed}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """The lines of a file, sorted by what they are about, and the environment that all of them were measured in."""
+    """The lines of a file, sorted by what they are about, and the environment that all of them were measured in.
+
+    `loop_us` is what the loop of `Surroundings` took there at its best.
+    """
 
     env: Mapping[str, Any]
     lines: tuple[Line, ...]
@@ -98,6 +108,7 @@ class Baseline:
     attnbench: str = ""
     git_commit: str | None = None
     written_at: str = ""
+    loop_us: float | None = None
 
     def line(self, case: Case) -> Line | None:
         """What is stored of that resolved case."""
@@ -106,7 +117,8 @@ class Baseline:
     def head(self) -> dict[str, Any]:
         """The first line of the file."""
         return {"attnbench_baseline": FORMAT, "env": dict(self.env), "yardsticks": list(self.yardsticks),
-                "attnbench": self.attnbench, "git_commit": self.git_commit, "written_at": self.written_at}  # fmt: skip
+                "attnbench": self.attnbench, "git_commit": self.git_commit, "written_at": self.written_at,
+                "loop_us": _rounded(self.loop_us)}  # fmt: skip
 
     @classmethod
     def load(cls, path: Path) -> "Baseline":

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,8 +46,7 @@ def read(path: Path) -> Baseline:
         lines[line.case.key] = line
     if not lines:
         raise UsageError(f"{path} is a baseline of no case: {_WRITE_ONE}.")
-    return Baseline(baseline.env, tuple(lines.values()), baseline.yardsticks, baseline.attnbench, baseline.git_commit,
-                    baseline.written_at)  # fmt: skip
+    return replace(baseline, lines=tuple(lines.values()))
 
 
 def _content(path: Path) -> bytes:
@@ -99,7 +99,8 @@ def _baseline(path: Path, number: int, head: Mapping[str, Any]) -> Baseline:
             raise ValueError(f"its yardsticks are {shown(names)}")
         commit = head.get("git_commit")
         return Baseline(_env(head), (), tuple(names), _text(head, "attnbench"),
-                        None if commit is None else _text(head, "git_commit"), _text(head, "written_at"))  # fmt: skip
+                        None if commit is None else _text(head, "git_commit"), _text(head, "written_at"),
+                        _positive(head, "loop_us"))  # fmt: skip
     except ValueError as error:
         raise _damaged(path, number, str(error)) from error
 
@@ -122,7 +123,9 @@ def _line(row: Mapping[str, Any], yardsticks: Sequence[str]) -> Line:
     if "log_ratios" not in row:
         return Line(case, status, _text(row, "reason"), figures)
     ratios = _ratios(_object(row, "log_ratios"), yardsticks)
-    return Line(case, status, _text(row, "reason"), figures, _shape(row), ratios, _step_ms(row.get("step_ms")))
+    return Line(
+        case, status, _text(row, "reason"), figures, _shape(row), ratios, _positive(row, "step_ms"), _clock(row)
+    )
 
 
 def _counted(name: str, value: Any) -> int:
@@ -154,10 +157,17 @@ def _shape(row: Mapping[str, Any]) -> tuple[int, int, int]:
     return sizes[0], sizes[1], sizes[2]
 
 
-def _step_ms(value: Any) -> float | None:
+def _positive(row: Mapping[str, Any], name: str) -> float | None:
+    value = row.get(name)
     if value is not None and not (_is_number(value) and value > 0):
-        raise ValueError(f"its step_ms is {shown(value)}")
+        raise ValueError(f"its {name} is {shown(value)}")
     return None if value is None else float(value)
+
+
+def _clock(row: Mapping[str, Any]) -> str:
+    if (clock := row.get("clock")) not in ("cpu", "wall"):
+        raise ValueError(f"its clock {shown(clock)} is none of cpu, wall")
+    return str(clock)
 
 
 def _is_number(value: Any) -> bool:

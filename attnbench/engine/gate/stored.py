@@ -1,0 +1,174 @@
+"""Launches against a stored baseline: a case beside each yardstick, held against how it stood to them when it was
+stored."""
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from attnbench.core.case import Case
+from attnbench.core.sequential import Told
+from attnbench.engine.gate.baseline import Baseline, Line
+from attnbench.engine.gate.calm import best_loop, unrest
+from attnbench.engine.gate.contest import Limits
+from attnbench.engine.gate.duel import Duel, Failed, Launch, Side
+from attnbench.engine.gate.thresholds import Threshold
+from attnbench.engine.gate.twin_launcher import pair
+from attnbench.engine.workers.channels import Channel
+from attnbench.metrics.timing.paired import Pairing
+
+__all__ = ["HOW", "LIMITS", "Against", "StoredLauncher", "against", "shape_for", "stored_duel", "stored_margin"]
+
+# A launch takes five seconds a case. What is stored of a case in ten launches and spreads by 1 % (standard deviation
+# of one) lets twelve more find 5 % in nine cases of ten, and 10 % always (simulated, with all that `Contest` does).
+HOW: Final = Pairing(seconds=2.0, block_ms=1.5)
+LIMITS: Final = Limits(max_time=120.0)
+_MARGIN, _SMALLEST_MARGIN = 0.3, 0.01
+
+# Sizes that the yardsticks are kept within: batch, tokens, dim. A step is then of some milliseconds on a CPU, and of
+# some tenths of one on a GPU, which would wait for its host with less.
+_ON_CPU: Final = ((1, 4), (256, 1024), (32, 128))
+_ON_CUDA: Final = ((1, 4), (1024, 4096), (64, 256))
+_MODERATE: Final = (1, 1024, 64)
+# By so much may the yardsticks have moved against each other, at least, and in deviations of what was stored.
+_APART, _APART_DEVIATIONS = 0.03, 4.0
+
+
+def stored_margin(threshold: float) -> float:
+    """The margin where none is given: larger than that of twins, since two runs are never disturbed alike."""
+    return max(_SMALLEST_MARGIN, _MARGIN * threshold)
+
+
+def shape_for(case: Case) -> tuple[int, int, int]:
+    """The (batch, tokens, dim) of the yardsticks of a case: its own within bounds, and for a network a moderate one."""
+    within = _ON_CUDA if case.device.startswith("cuda") else _ON_CPU
+    asked = (case.batch_size, case.tokens or (case.height or 1) * (case.width or 1), case.dim or 1)
+    sizes = asked if case.kind == "module" and case.dim is not None else _MODERATE
+    batch, tokens, dim = (min(max(size, least), most) for size, (least, most) in zip(sizes, within, strict=True))
+    return batch, tokens, dim
+
+
+def stored_duel(name: str, line: Line, threshold: Threshold) -> Duel:
+    """What is asked of a line whose case is timed; both sides are the code that is there."""
+    return Duel(name, Side(line.case), Side(line.case), threshold)
+
+
+@dataclass(frozen=True, slots=True)
+class Against:
+    """One process's word on a case beside each yardstick."""
+
+    launches: Mapping[str, Launch]
+
+    @property
+    def clock(self) -> str:
+        """`wall` where one of them was not judged by CPU time."""
+        clocks = {launch.clock for launch in self.launches.values()}
+        return clocks.pop() if len(clocks) == 1 else "wall"
+
+    @property
+    def step_ms(self) -> float:
+        return statistics.fmean(launch.candidate_ms for launch in self.launches.values())
+
+    @property
+    def error(self) -> float:
+        """The standard error of the mean over the yardsticks."""
+        return math.hypot(*(launch.told.error for launch in self.launches.values())) / len(self.launches)
+
+    @property
+    def log_ratios(self) -> dict[str, float]:
+        return {name: launch.told.log_ratio for name, launch in self.launches.items()}
+
+    def moved(self, line: Line) -> dict[str, float]:
+        """By yardstick, how much longer the case takes against it than when the line was stored, as a logarithm."""
+        return {name: ratio - line.middle(name) for name, ratio in self.log_ratios.items()}
+
+    def unrest(self, device: str, loop_us: float | None) -> str:
+        """What disturbed it, as far as the machine itself tells."""
+        return unrest((launch.around for launch in self.launches.values()), device, loop_us)
+
+
+def against(channel: Channel, case: Case, shape: tuple[int, int, int], yardsticks: tuple[str, ...], how: Pairing,
+            seed: int, timeout: float | None) -> Against | Failed:  # fmt: skip
+    """The case beside each yardstick of that shape, one after the other in the process behind the channel.
+
+    Raises:
+        UsageError: the case's target is not there.
+    """
+    launches: dict[str, Launch] = {}
+    for number, name in enumerate(yardsticks):
+        found = pair(channel, (Side(_yardstick(name, shape, case)), Side(case)), how, seed + number, timeout)
+        if isinstance(found, Failed):
+            return found if found.which == 1 else Failed(None, found.status, f"beside {name}: {found.reason}")
+        launches[name] = found
+    return Against(launches)
+
+
+def _yardstick(name: str, shape: tuple[int, int, int], case: Case) -> Case:
+    """The yardstick's own case: of the same dtype, device and mode, and always run eagerly."""
+    batch, tokens, dim = shape
+    mode = "fwd_bwd" if case.mode == "bwd" else case.mode
+    return Case(name, layout="bnc", batch_size=batch, tokens=tokens, dim=dim, dtype=case.dtype, device=case.device,
+                mode=mode)  # fmt: skip
+
+
+class StoredLauncher:
+    """Has the cases of a baseline launched against it.
+
+    What both yardsticks say together is the change; that they do not say the same is a doubt which more processes do
+    not take away, as is the error of what was stored. A launch is disturbed where the machine says so, and where the
+    yardsticks have moved against each other: then it is another machine than the one that the baseline knows.
+    """
+
+    def __init__(self, channel: Channel, baseline: Baseline, timeout: float | None = None, how: Pairing = HOW) -> None:
+        self._channel, self._baseline, self._timeout, self._how = channel, baseline, timeout, how
+        self._loop_us = baseline.loop_us
+        self._apart: dict[str, list[float]] = {}
+
+    def fresh(self) -> None:
+        self._channel.fresh()
+
+    def launch(self, duel: Duel, seed: int, *, harder: bool) -> Launch | Failed:
+        """One process's word. What it says differs from the next one's by more than longer timing would take away, so
+        that `harder` is the same."""
+        line = self._line(duel.candidate.case)
+        assert line.shape is not None  # a line that is timed has one
+        found = against(self._channel, line.case, line.shape, self._baseline.yardsticks, self._how, seed, self._timeout)
+        return found if isinstance(found, Failed) else self._launch(found, line)
+
+    def _line(self, case: Case) -> Line:
+        line = self._baseline.line(case)
+        assert line is not None and line.is_timed, f"{case.name} is not timed in the baseline"
+        return line
+
+    def _launch(self, found: Against, line: Line) -> Launch:
+        moved = found.moved(line)
+        change = statistics.fmean(moved.values())
+        disturbed = self._disturbed(found, line, moved)
+        apart = [] if disturbed else self._apart.setdefault(line.case.key, [])
+        apart.append(_apart(moved))
+        # The yardsticks differ by chance, too: it is what they differ by on average that does not go away.
+        doubt = math.hypot(statistics.fmean(apart) / 2, line.error)
+        told = Told(change, max(found.error, line.spread), doubt)
+        quads = [
+            value - line.middle(name) for name, launch in found.launches.items() for value in launch.quads
+        ]  # fmt: skip
+        return Launch(told, found.step_ms / math.exp(change), found.step_ms, found.clock, tuple(quads), disturbed)
+
+    def _disturbed(self, found: Against, line: Line, moved: Mapping[str, float]) -> str:
+        around = [launch.around for launch in found.launches.values()]
+        self._loop_us = best_loop(around, self._loop_us)
+        if words := found.unrest(line.case.device, self._loop_us):
+            return words
+        if found.clock != line.clock:
+            return f"it had to be judged by its {found.clock} time, and was stored by its {line.clock} time"
+        apart = abs(_apart(moved))
+        if apart > max(_APART, _APART_DEVIATIONS * line.spread_apart):
+            return f"the yardsticks moved by {math.expm1(apart) * 100:.2g} % against each other"
+        return ""
+
+
+def _apart(moved: Mapping[str, float]) -> float:
+    """How much more the case moved against the first yardstick than against the last."""
+    values = list(moved.values())
+    return values[0] - values[-1]
