@@ -48,7 +48,7 @@ class Pairing:
     error: float = 0.003
     fewest: int = 20
     most: int = 400
-    seconds: float = 2.0
+    seconds: float = 1.2
     block_ms: float = 0.5
 
 
