@@ -97,12 +97,13 @@ class _Sitting:
         from attnbench.engine.gate.revisions import changed_files
         from attnbench.report.facts import label, varying_facts
         from attnbench.targets.code import same_code
+        from attnbench.targets.trees import Trees
 
         timeout = self.asked.typed["timeout"]
         after = look_at(questions, self.channel, self.head, timeout, self.tell)
         self.channel.fresh()  # the base finds nothing of the working tree's in its process
         before = look_at(questions, self.channel, self.base, timeout, self.tell)
-        gone = vanished(questions, self._suite_of_base(), self._back)
+        gone = vanished(questions, self._suite_of_base(), Trees(self.top, self.revision.root).put_back)
         self.pairs = matched(before, after, gone)
         records = [pair.records[0] for pair in self.pairs]
         facts = varying_facts([record for pair in self.pairs for record in pair.records])
@@ -115,11 +116,6 @@ class _Sitting:
             and same_code(pair.baseline.code or {}, pair.candidate.code or {}, changed)
             for pair in self.pairs
         ]  # fmt: skip
-
-    def _back(self, path: str) -> str:
-        """Where the working tree has what the base has under that path."""
-        base, top = str(self.revision.root), str(self.top)
-        return top + path[len(base) :] if path.startswith(base) else path
 
     def _suite_of_base(self) -> "Sequence[Question]":
         """What the base's own suite asks; nothing where the suite is no file of the repository, or cannot be read."""
@@ -151,7 +147,13 @@ class _Sitting:
                 costs.append(pair.records[0].value("static.macs") or 0)
         launcher = TwinLauncher(self.channel, self.asked.typed["timeout"])
         self.contest = Contest(duels, control_of(duels, costs), launcher, self.asked.limits, self.tell)
-        self.contest.run()
+        try:
+            self.contest.run()
+        finally:
+            self.remarks += [
+                f"{name}: both versions in one process is not possible ({why}), so that they took turns in processes of "
+                "their own, which tells less." for name, why in launcher.apart.items()
+            ]  # fmt: skip
         for number, (pair, duel_number) in enumerate(zip(self.pairs, self.duels, strict=True)):
             if duel_number is not None and (failed := self.contest.courses[duel_number].failed):
                 self.pairs[number] = failing(pair, failed)
@@ -184,8 +186,10 @@ class _Sitting:
             why = pair.candidate.absent if pair.candidate else "the suite of the working tree has no such case"
             return [Verdict(first.key, name, "", "missing", reason=why)]
         if pair.baseline is None or pair.baseline.record is None:
+            broken = pair.baseline is not None and pair.baseline.broken
             why = pair.baseline.absent if pair.baseline else ""
-            return [Verdict(first.key, name, "", "new", reason=why, repro=first.repro)]
+            return [Verdict(first.key, name, "", "undecided" if broken else "new", repro=first.repro,
+                            reason=f"the base cannot be loaded: {why}" if broken else why)]  # fmt: skip
         found = exact(pair.baseline.record, pair.candidate.record, self.asked.tolerance, name=name,
                       also=["memory.peak_bytes"])  # fmt: skip
         threshold = self.asked.thresholds.of(name).tolerance

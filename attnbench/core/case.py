@@ -76,6 +76,11 @@ class Case:
         return self.target + "".join(f"{sign}{part}" for sign, part in parts if part)
 
     @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of all that it is about: its target, and what is put into that."""
+        return tuple(name for name in (self.target, self.insert, self.swap) if name)
+
+    @property
     def differentiates(self) -> bool:
         """Whether a step computes gradients, which makes it one in train mode."""
         return self.mode != "fwd"

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from attnbench.core.case import Case
-from attnbench.core.errors import UsageError
+from attnbench.core.errors import AbsentError, UsageError
 from attnbench.core.record import Note, Reading, Record
 from attnbench.engine.processes import latency_only, merged, sampled, without_others
 from attnbench.engine.workers.channels import Channel, Event, WorkerDied
@@ -88,7 +88,7 @@ def _by_name(events: Iterable[Event]) -> dict[str, Event]:
     """The events of a short answer by their names. UsageError is raised here."""
     named = {event["event"]: event for event in events}
     if "usage" in named:
-        raise UsageError(named["usage"]["text"])
+        raise (AbsentError if named["usage"].get("absent") else UsageError)(named["usage"]["text"])
     return named
 
 

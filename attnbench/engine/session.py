@@ -89,7 +89,7 @@ def files_of(cases: Sequence[Case]) -> tuple[str, ...]:
 
 def targets_of(cases: Iterable[Case]) -> tuple[str, ...]:
     """The names of all that the Cases are about: targets, and what is put into them."""
-    return tuple(dict.fromkeys(name for case in cases for name in (case.target, case.insert, case.swap) if name))
+    return tuple(dict.fromkeys(name for case in cases for name in case.targets))
 
 
 def device_of(cases: Iterable[Case]) -> str:

@@ -1,7 +1,7 @@
 """Two sides of a question in one process: both built and warm, then timed against each other."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -21,6 +21,8 @@ from attnbench.metrics.timing.timers import EventTimer, host_block
 from attnbench.targets.backend import attention_backend
 from attnbench.targets.code import code_of
 from attnbench.targets.engines import engine_of
+from attnbench.targets.sources import locate
+from attnbench.targets.version_clash import own_code_only
 from attnbench.targets.versions import PRESENT, Version
 
 __all__ = ["Side", "Standing", "made_of", "twins"]
@@ -53,11 +55,13 @@ def twins(sides: Sequence[Side], how: Pairing, seed: int) -> Iterator[Standing |
 
     Raises:
         CaseError: a side does not fit, does not run, or gives something that is not a number.
+        VersionsClash: the two cannot share a process.
     """
     rng = random.Random(seed)
     order = [0, 1] if rng.random() < 0.5 else [1, 0]
     subjects: dict[int, Subject] = {}
     with ExitStack() as stack:
+        _located(sides)
         for which in order:
             yield Standing(which)
             case = sides[which].case
@@ -67,10 +71,30 @@ def twins(sides: Sequence[Side], how: Pairing, seed: int) -> Iterator[Standing |
                 findings = list(stack.enter_context(engine_of(case.engine)).prepared(subjects[which]))
             yield from findings
         yield Standing(None)
+        _keep_apart(sides, subjects)
         around = Around(sides[0].case.device)
         quads = _quads([(sides[which].version, subjects[which]) for which in (0, 1)], how, rng)
         yield around.seen()
         yield quads
+
+
+def _located(sides: Sequence[Side]) -> None:
+    """Import all that is meant, the working tree's code first: of what a process can hold only once that is noticed
+    where the other version's would replace it."""
+    for side in sorted(sides, key=lambda side: side.version.moves):
+        with side.version.active():
+            for name in side.case.targets:
+                locate(name)
+
+
+def _keep_apart(sides: Sequence[Side], subjects: Mapping[int, Subject]) -> None:
+    """See that neither version's step runs code of the other, such as what a registry has in its place."""
+    if sides[0].version == sides[1].version:
+        return
+    for which in (0, 1):
+        version, other = sides[which].version, sides[1 - which].version
+        with version.active(), attention_backend(sides[which].case.backend), own_code_only(version, other):
+            subjects[which].step()
 
 
 def made_of(side: Side) -> dict[str, str]:

@@ -12,7 +12,7 @@ from canned_machine import Machine
 from attnbench.core.case import Case
 from attnbench.core.record import Record
 from attnbench.core.surroundings import Surroundings
-from attnbench.engine.gate.baseline import YARDSTICKS, Baseline, Line
+from attnbench.engine.gate.baseline import Baseline, Line
 from attnbench.engine.gate.calm import best_loop, unrest
 from attnbench.engine.gate.contest import Contest
 from attnbench.engine.gate.duel import Failed, Launch
@@ -21,19 +21,19 @@ from attnbench.engine.gate.stored import (
     Against,
     StoredLauncher,
     against,
-    shape_for,
     stored_duel,
     stored_margin,
 )
 from attnbench.engine.gate.thresholds import Threshold
 from attnbench.engine.gate.update import made
+from attnbench.engine.gate.yardsticks import YARDSTICKS, shape_for
 from attnbench.engine.workers.channels import InlineChannel
 from attnbench.metrics.timing.paired import Pairing
 
 SOFTMAX, LINEAR = YARDSTICKS
 CASE = Case("self_attn", layout="bchw", height=32, width=32, tokens=1024, dim=64)
 LINE = Line(CASE, shape=(1, 1024, 64), log_ratios={SOFTMAX: (math.log(2), math.log(2)), LINEAR: (math.log(4),) * 2},
-            step_ms=4.0)  # fmt: skip
+            step_ms=4.0, yardstick_ms={SOFTMAX: 2.0, LINEAR: 1.0})  # fmt: skip
 STEADY = {SOFTMAX: 2.0, LINEAR: 1.0, "self_attn": 4.0}
 THRESHOLD = Threshold(0.05, stored_margin(0.05))
 
@@ -81,6 +81,7 @@ def test_what_the_stored_launches_differ_by_is_an_error_and_their_mean_a_doubt()
      (Machine(STEADY, reasons=("sw_thermal",)), "held down or shared (sw_thermal)"),
      (Machine(STEADY, loop_us=100.0), "slower than it can be"),
      (Machine(STEADY, clock="wall"), "by its wall time, and was stored by its cpu time"),
+     (Machine({target: 1.3 * ms for target, ms in STEADY.items()}), "the yardsticks took longer than they can"),
      (Machine(STEADY | {LINEAR: 1.05}), "moved by 5 % against each other")],
 )  # fmt: skip
 def test_what_disturbs_a_launch_is_said(machine: Machine, words: str) -> None:
@@ -96,6 +97,19 @@ def test_a_core_that_was_faster_in_an_earlier_launch_is_slow_now() -> None:
         launcher.fresh()
         found.append(launcher.launch(stored_duel("self_attn", LINE, THRESHOLD), 0, harder=False))
     assert [isinstance(each, Launch) and bool(each.disturbed) for each in found] == [False, False, True]
+
+
+def test_yardsticks_that_were_faster_in_an_earlier_launch_are_slow_now() -> None:
+    """By 20 % another machine of the kind may be slower, but not this one than it was a moment ago."""
+    machine = Machine(STEADY)
+    launcher = StoredLauncher(machine, Baseline({}, (LINE,)))
+    disturbed = []
+    for slower in (1.2, 1.05, 1.2):
+        machine.ms = {target: slower * ms for target, ms in STEADY.items()}
+        found = launcher.launch(stored_duel("self_attn", LINE, THRESHOLD), 0, harder=False)
+        assert isinstance(found, Launch)
+        disturbed.append(bool(found.disturbed))
+    assert disturbed == [False, False, True]
 
 
 def test_a_failure_is_the_cases_own_or_nobodys() -> None:

@@ -14,13 +14,11 @@ from typing import Any, Final
 from attnbench.core.case import Case
 from attnbench.core.errors import UsageError
 from attnbench.core.record import Reading, Record
+from attnbench.engine.gate.yardsticks import YARDSTICKS
 
-__all__ = ["FORMAT", "YARDSTICKS", "Baseline", "Line", "exact_figures", "what_matters"]
+__all__ = ["FORMAT", "Baseline", "Line", "exact_figures", "what_matters"]
 
 FORMAT: Final = 1
-# The targets whose versions are in use; a file names those that it was written with.
-YARDSTICKS: Final = ("yardstick:softmax-1", "yardstick:linear-1")
-
 # What is kept of an environment: what a latency depends on, and what tells one machine from another.
 _KEPT: Final = ("fingerprint", "device_name", "cpu", "cores", "threads", "torch", "cuda", "driver", "python", "system",
                 "malloc", "flags")  # fmt: skip
@@ -39,7 +37,8 @@ class Line:
 
     `figures` are by the dotted names of their readings. `shape` is the (batch, tokens, dim) of the yardsticks, and
     `log_ratios` are, by yardstick, those of the case's step to its, one for each launch in their order. `step_ms` is
-    for people, and `clock` the time that it was judged by: `cpu` or `wall`.
+    for people, `clock` the time that it was judged by, `cpu` or `wall`, and `yardstick_ms` what the yardsticks
+    themselves took at their best.
     """
 
     case: Case
@@ -50,6 +49,7 @@ class Line:
     log_ratios: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     step_ms: float | None = None
     clock: str = "cpu"
+    yardstick_ms: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_timed(self) -> bool:
@@ -88,11 +88,19 @@ class Line:
     def to_dict(self) -> dict[str, Any]:
         """As it stands in the file, where it is small: of the case only what is no default, and rounded ratios."""
         case = {name: value for name, value in self.case.to_dict().items() if value != _DEFAULTS[name]}
-        ratios = {name: [round(each, _DIGITS) for each in values] for name, values in self.log_ratios.items()}
-        timed = {"step_ms": _rounded(self.step_ms), "spread": round(self.spread, _DIGITS), "clock": self.clock,
-                 "shape": self.shape, "log_ratios": ratios} if self.is_timed else {}  # fmt: skip
+        timed = self._timed() if self.is_timed else {}
         return {"case": case, "status": self.status, **({"reason": self.reason} if self.reason else {}),
                 "figures": dict(self.figures), **timed}  # fmt: skip
+
+    def _timed(self) -> dict[str, Any]:
+        return {
+            "step_ms": _rounded(self.step_ms),
+            "spread": round(self.spread, _DIGITS),
+            "clock": self.clock,
+            "shape": self.shape,
+            "yardstick_ms": {name: _rounded(ms) for name, ms in self.yardstick_ms.items()},
+            "log_ratios": {name: [round(each, _DIGITS) for each in logs] for name, logs in self.log_ratios.items()},
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,9 +123,10 @@ def _line(row: Mapping[str, Any], yardsticks: Sequence[str]) -> Line:
     if "log_ratios" not in row:
         return Line(case, status, _text(row, "reason"), figures)
     ratios = _ratios(_object(row, "log_ratios"), yardsticks)
-    return Line(
-        case, status, _text(row, "reason"), figures, _shape(row), ratios, _positive(row, "step_ms"), _clock(row)
-    )
+    steps = _object(row, "yardstick_ms")
+    yardstick_ms = {name: ms for name in yardsticks if (ms := _positive(steps, name)) is not None}
+    return Line(case, status, _text(row, "reason"), figures, _shape(row), ratios, _positive(row, "step_ms"),
+                _clock(row), yardstick_ms)  # fmt: skip
 
 
 def _counted(name: str, value: Any) -> int:

@@ -1,16 +1,18 @@
 """When a launch on this machine is worth nothing: others work beside it, its core is slow, or its device holds back."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from attnbench.core.surroundings import Surroundings
 
-__all__ = ["best_loop", "unrest"]
+__all__ = ["best_loop", "best_of", "slowed", "unrest"]
 
 # What others may take of the machine: an agent that ticks, and no program that works. Even on a core of its own one
 # shares caches, memory and clock with the step that is timed, which slows each kind of step differently.
 _SHARE, _LEAST_CORES = 0.1, 0.25
+# Of one run the yardsticks, which nobody changes, are steadier; from one machine of a kind to another they differ.
+_SLOWER_HERE: Final = 1.1
 # A neighbour on the other half of the same core costs the loop a third; one look in fifty at a quiet core as much.
 _SLOWER: Final = 1.25
 
@@ -32,6 +34,20 @@ def unrest(around: Iterable[Surroundings], device: str, loop_us: float | None = 
     if loop_us and slowest and slowest > _SLOWER * loop_us:
         return "the core was slower than it can be, as beside a neighbour on its other half"
     return ""
+
+
+def slowed(ms: Mapping[str, float], here: Mapping[str, float], stored: Mapping[str, float]) -> str:
+    """Whether a yardstick took clearly more than it can: than its best in this run, `here`, or when it was `stored`."""
+    for name, now in ms.items():
+        least = min(here.get(name, now), stored.get(name, now) * _SLOWER / _SLOWER_HERE)
+        if now > _SLOWER_HERE * least:
+            return "the yardsticks took longer than they can"
+    return ""
+
+
+def best_of(ms: Mapping[str, float], known: Mapping[str, float]) -> dict[str, float]:
+    """The least that each yardstick took, `known` being what they took before."""
+    return {name: min(now, known.get(name, now)) for name, now in ms.items()}
 
 
 def best_loop(around: Iterable[Surroundings], known: float | None = None) -> float | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from attnbench.core.case import Case
-from attnbench.core.errors import UsageError
+from attnbench.core.errors import AbsentError, UsageError
 from attnbench.core.record import Record
 from attnbench.engine.asking import measured, resolution
 from attnbench.engine.question import Question, command
@@ -25,12 +25,14 @@ _EXACT_ON_CUDA: Final = ("static", "memory")
 class Seen:
     """A case as one version has it.
 
-    `record` has its exact figures, or says why there are none; None where its target is not there, for the reason
-    `absent`. `code` tells what code it is made of (see attnbench.targets.code), None where that is not known.
+    `record` has its exact figures, or says why there are none; None where its target is not there, or cannot be loaded
+    (`broken`), for the reason `absent`. `code` tells what code it is made of (see attnbench.targets.code), None where
+    that is not known.
     """
 
     record: Record | None
     absent: str = ""
+    broken: bool = False
     code: Mapping[str, Any] | None = None
 
     @property
@@ -64,7 +66,7 @@ def _seen(question: Question, channel: Channel, version: Mapping[str, Any] | Non
         record = measured(answer, channel, options, timeout, version)
         record = replace(record, repro=command(question.case, question.options))
     except UsageError as error:
-        return Seen(None, str(error).rstrip("."))
+        return Seen(None, str(error).rstrip("."), broken=not isinstance(error, AbsentError))
     return Seen(record, code=_code(record, channel, version, timeout))
 
 

@@ -10,15 +10,16 @@ from typing import Final
 from attnbench.core.case import Case
 from attnbench.core.sequential import Told
 from attnbench.engine.gate.baseline import Baseline, Line
-from attnbench.engine.gate.calm import best_loop, unrest
+from attnbench.engine.gate.calm import best_loop, best_of, slowed, unrest
 from attnbench.engine.gate.contest import Limits
 from attnbench.engine.gate.duel import Duel, Failed, Launch, Side
+from attnbench.engine.gate.pair import pair
 from attnbench.engine.gate.thresholds import Threshold
-from attnbench.engine.gate.twin_launcher import pair
+from attnbench.engine.gate.yardsticks import yardstick_for
 from attnbench.engine.workers.channels import Channel
 from attnbench.metrics.timing.paired import Pairing
 
-__all__ = ["HOW", "LIMITS", "Against", "StoredLauncher", "against", "shape_for", "stored_duel", "stored_margin"]
+__all__ = ["HOW", "LIMITS", "Against", "StoredLauncher", "against", "stored_duel", "stored_margin"]
 
 # A launch takes five seconds a case. What is stored of a case in ten launches and spreads by 1 % (standard deviation
 # of one) lets twelve more find 5 % in nine cases of ten, and 10 % always (simulated, with all that `Contest` does).
@@ -26,11 +27,6 @@ HOW: Final = Pairing(seconds=2.0, block_ms=1.5)
 LIMITS: Final = Limits(max_time=120.0)
 _MARGIN, _SMALLEST_MARGIN = 0.3, 0.01
 
-# Sizes that the yardsticks are kept within: batch, tokens, dim. A step is then of some milliseconds on a CPU, and of
-# some tenths of one on a GPU, which would wait for its host with less.
-_ON_CPU: Final = ((1, 4), (256, 1024), (32, 128))
-_ON_CUDA: Final = ((1, 4), (1024, 4096), (64, 256))
-_MODERATE: Final = (1, 1024, 64)
 # By so much may the yardsticks have moved against each other, at least, and in deviations of what was stored.
 _APART, _APART_DEVIATIONS = 0.03, 4.0
 
@@ -38,15 +34,6 @@ _APART, _APART_DEVIATIONS = 0.03, 4.0
 def stored_margin(threshold: float) -> float:
     """The margin where none is given: larger than that of twins, since two runs are never disturbed alike."""
     return max(_SMALLEST_MARGIN, _MARGIN * threshold)
-
-
-def shape_for(case: Case) -> tuple[int, int, int]:
-    """The (batch, tokens, dim) of the yardsticks of a case: its own within bounds, and for a network a moderate one."""
-    within = _ON_CUDA if case.device.startswith("cuda") else _ON_CPU
-    asked = (case.batch_size, case.tokens or (case.height or 1) * (case.width or 1), case.dim or 1)
-    sizes = asked if case.kind == "module" and case.dim is not None else _MODERATE
-    batch, tokens, dim = (min(max(size, least), most) for size, (least, most) in zip(sizes, within, strict=True))
-    return batch, tokens, dim
 
 
 def stored_duel(name: str, line: Line, threshold: Threshold) -> Duel:
@@ -69,6 +56,11 @@ class Against:
     @property
     def step_ms(self) -> float:
         return statistics.fmean(launch.candidate_ms for launch in self.launches.values())
+
+    @property
+    def yardstick_ms(self) -> dict[str, float]:
+        """What the yardsticks themselves took."""
+        return {name: launch.baseline_ms for name, launch in self.launches.items()}
 
     @property
     def error(self) -> float:
@@ -97,19 +89,11 @@ def against(channel: Channel, case: Case, shape: tuple[int, int, int], yardstick
     """
     launches: dict[str, Launch] = {}
     for number, name in enumerate(yardsticks):
-        found = pair(channel, (Side(_yardstick(name, shape, case)), Side(case)), how, seed + number, timeout)
+        found = pair(channel, (Side(yardstick_for(name, shape, case)), Side(case)), how, seed + number, timeout)
         if isinstance(found, Failed):
             return found if found.which == 1 else Failed(None, found.status, f"beside {name}: {found.reason}")
         launches[name] = found
     return Against(launches)
-
-
-def _yardstick(name: str, shape: tuple[int, int, int], case: Case) -> Case:
-    """The yardstick's own case: of the same dtype, device and mode, and always run eagerly."""
-    batch, tokens, dim = shape
-    mode = "fwd_bwd" if case.mode == "bwd" else case.mode
-    return Case(name, layout="bnc", batch_size=batch, tokens=tokens, dim=dim, dtype=case.dtype, device=case.device,
-                mode=mode)  # fmt: skip
 
 
 class StoredLauncher:
@@ -124,6 +108,7 @@ class StoredLauncher:
         self._channel, self._baseline, self._timeout, self._how = channel, baseline, timeout, how
         self._loop_us = baseline.loop_us
         self._apart: dict[str, list[float]] = {}
+        self._best: dict[str, dict[str, float]] = {}
 
     def fresh(self) -> None:
         self._channel.fresh()
@@ -158,7 +143,10 @@ class StoredLauncher:
     def _disturbed(self, found: Against, line: Line, moved: Mapping[str, float]) -> str:
         around = [launch.around for launch in found.launches.values()]
         self._loop_us = best_loop(around, self._loop_us)
-        if words := found.unrest(line.case.device, self._loop_us):
+        best = self._best[line.case.key] = best_of(found.yardstick_ms, self._best.get(line.case.key, {}))
+        if words := found.unrest(line.case.device, self._loop_us) or slowed(
+            found.yardstick_ms, best, line.yardstick_ms
+        ):
             return words
         if found.clock != line.clock:
             return f"it had to be judged by its {found.clock} time, and was stored by its {line.clock} time"

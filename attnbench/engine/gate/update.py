@@ -12,11 +12,12 @@ from attnbench import __version__
 from attnbench.core.commit import git_commit
 from attnbench.core.errors import CannotJudgeError, UsageError
 from attnbench.core.record import Record
-from attnbench.engine.gate.baseline import YARDSTICKS, Baseline, Line, exact_figures, what_matters
-from attnbench.engine.gate.calm import best_loop
+from attnbench.engine.gate.baseline import Baseline, Line, exact_figures, what_matters
+from attnbench.engine.gate.calm import best_loop, best_of, slowed
 from attnbench.engine.gate.duel import Failed
 from attnbench.engine.gate.same_kind import same_kind
-from attnbench.engine.gate.stored import HOW, Against, against, shape_for
+from attnbench.engine.gate.stored import HOW, Against, against
+from attnbench.engine.gate.yardsticks import YARDSTICKS, shape_for
 from attnbench.engine.workers.channels import Channel
 from attnbench.metrics.timing.paired import Pairing
 
@@ -48,6 +49,7 @@ class _Taken:
     record: Record
     shape: tuple[int, int, int]
     calm: list[Against] = field(default_factory=list)
+    best: dict[str, float] = field(default_factory=dict)
     unrest: list[str] = field(default_factory=list)
     failed: Failed | None = None
 
@@ -98,6 +100,15 @@ def _launch(taken: _Taken, channel: Channel, how: Pairing, seed: int, timeout: f
         taken.unrest.append(words)
     else:
         taken.calm.append(found)
+        taken.best = best_of(found.yardstick_ms, taken.best)
+        _sift(taken)
+
+
+def _sift(taken: _Taken) -> None:
+    """Put aside what a later launch shows to have been slowed."""
+    slow = [each for each in taken.calm if slowed(each.yardstick_ms, taken.best, {})]
+    taken.unrest += [slowed(each.yardstick_ms, taken.best, {}) for each in slow]
+    taken.calm = [each for each in taken.calm if each not in slow]
 
 
 def _best_loop(taken: Sequence[_Taken]) -> float | None:
@@ -125,7 +136,8 @@ def _line(taken: _Taken) -> Line:
     alike = [each for each in taken.calm if each.clock == clock]
     ratios = {name: tuple(each.log_ratios[name] for each in alike) for name in YARDSTICKS}
     step_ms = statistics.median(each.step_ms for each in alike)
-    return Line(record.case, record.status, record.reason, figures, taken.shape, ratios, step_ms, clock)
+    return Line(record.case, record.status, record.reason, figures, taken.shape, ratios, step_ms, clock,
+                taken.best)  # fmt: skip
 
 
 def _refuse_spread(lines: Sequence[Line]) -> None:
@@ -165,9 +177,14 @@ def refreshed(old: Baseline, new: Baseline) -> Baseline:
 
 def _settled(old: Line | None, new: Line) -> Line:
     """The old line where the new one says the same, else the new one."""
-    if old is None or replace(old, log_ratios={}, step_ms=None) != replace(new, log_ratios={}, step_ms=None):
+    if old is None or _timeless(old) != _timeless(new):
         return new
     if not (old.is_timed and new.is_timed):
         return old if old.is_timed == new.is_timed else new
     change = statistics.fmean(new.launches) - statistics.fmean(old.launches)
     return old if abs(change) <= _SAME * (old.error**2 + new.error**2) ** 0.5 else new
+
+
+def _timeless(line: Line) -> Line:
+    """Without what differs from one run to the next."""
+    return replace(line, log_ratios={}, step_ms=None, yardstick_ms={})

@@ -81,8 +81,7 @@ def _told(request: Event, inline: bool) -> Generator[Event, None, Event]:
 
 def _notes_on_state(case: Case, changed: Sequence[str], left: Sequence[str]) -> Iterator[Note]:
     """What a case did to the process that it shares with others, and what became of it."""
-    files = filter(None, (case.target, case.insert, case.swap))
-    imported = list(dict.fromkeys(name for file in files for name in set_back_after_import(file)))
+    imported = list(dict.fromkeys(name for file in case.targets for name in set_back_after_import(file)))
     if imported:
         yield Note("state", f"while it was imported it changed {_listed(imported)} for the whole process: that was set "
                             "back, and it was measured without")  # fmt: skip

@@ -1,11 +1,14 @@
 """How an answer ends when something was raised: the status of the row, and a reason that a person understands."""
 
-from attnbench.core.errors import CaseError, UsageError, first_line, named
+from attnbench.core.errors import AbsentError, CaseError, UsageError, VersionsClash, first_line, named
 from attnbench.core.places import place_of
 from attnbench.engine.memory_cap import is_out_of_memory, out_of_memory
 from attnbench.engine.workers.channels import Event
 
-__all__ = ["done", "ended_by"]
+__all__ = ["CLASH", "done", "ended_by"]
+
+# How twins end that cannot share a process; no status of a record, since they are then measured apart.
+CLASH = "clash"
 
 
 def done(status: str, reason: str) -> Event:
@@ -16,7 +19,9 @@ def done(status: str, reason: str) -> Event:
 def ended_by(error: BaseException) -> Event:
     """The last event of an answer that ended with this; of foreign code, which may raise whatever it likes."""
     if isinstance(error, UsageError):
-        return {"event": "usage", "text": str(error)}
+        return {"event": "usage", "text": str(error), "absent": isinstance(error, AbsentError)}
+    if isinstance(error, VersionsClash):
+        return done(CLASH, str(error))
     if isinstance(error, CaseError):
         return done(error.status, str(error))
     if is_out_of_memory(error):

@@ -19,7 +19,7 @@ _SAME_CODE = "the code is the same: it was not timed"
 def timed(
     record: Record, name: str, decision: Decision, times: tuple[float, float] | None, threshold: float
 ) -> Verdict:
-    """What was decided of the latency of the candidate's `record`; `times` are of a step in ms, the baseline's first."""
+    """What was decided of the candidate's latency, its `record` beside; `times` are of a step in ms, baseline first."""
     before, after = times or (None, None)
     told = (*decision.told, *decision.confirming)
     return Verdict(
