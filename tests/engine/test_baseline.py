@@ -31,14 +31,15 @@ GOLDEN = """\
 "static.macs": 201326592}}
 {"case": {"target": "self_attn", "layout": "bchw", "height": 32, "width": 32, "tokens": 1024, "dim": 64}, "status": \
 "ok", "figures": {"static.params": 16384, "static.macs": 201326592}, "step_ms": 2.61, "spread": 0.0087, "clock": \
-"cpu", "shape": [1, 1024, 64], "log_ratios": {"yardstick:softmax-1": [-0.25, -0.24, -0.26], \
-"yardstick:linear-1": [0.55, 0.57, 0.56]}}
+"cpu", "shape": [1, 1024, 64], "yardstick_ms": {"yardstick:softmax-1": 2.41, "yardstick:linear-1": 1.05}, \
+"log_ratios": {"yardstick:softmax-1": [-0.25, -0.24, -0.26], "yardstick:linear-1": [0.55, 0.57, 0.56]}}
 """
 
 
 @pytest.fixture
 def baseline() -> Baseline:
-    timed = Line(SELF, figures=FIGURES, shape=(1, 1024, 64), log_ratios=RATIOS, step_ms=2.6123)
+    timed = Line(SELF, figures=FIGURES, shape=(1, 1024, 64), log_ratios=RATIOS, step_ms=2.6123,
+                 yardstick_ms={"yardstick:softmax-1": 2.414, "yardstick:linear-1": 1.0499})  # fmt: skip
     return Baseline(ENV, (timed, Line(LINEAR, "oom", "it needs 9 GiB", FIGURES)), attnbench="1.0",
                     written_at="2026-01-01", loop_us=69.123)  # fmt: skip
 
@@ -140,6 +141,7 @@ def _ratios(values: list[Any]) -> dict[str, Any]:
      (_ratios([0.1]), "of 1 launches"), (_ratios([]), "of 0 launches"), ({"log_ratios": {}}, "yardsticks"),
      ({"shape": [1, 2]}, "its shape"), ({"shape": [1, 0, 2]}, "its shape"), ({"shape": None}, "its shape"),
      ({"clock": "sun"}, "its clock 'sun' is none of cpu, wall"),
+     ({"yardstick_ms": {"yardstick:linear-1": 0}}, "its yardstick:linear-1 is 0"),
      ({"step_ms": -1}, "its step_ms is -1"), ({"reason": 3}, "its reason 3 is no text")],
 )  # fmt: skip
 def test_a_damaged_line_is_named(change: dict[str, Any], words: str, tmp_path: Path) -> None:
