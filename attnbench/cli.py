@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from attnbench import __version__
+from attnbench.commands.ab import ab
 from attnbench.commands.audit import audit
 from attnbench.commands.catalogue import list_, show
 from attnbench.commands.check import check
@@ -39,6 +40,7 @@ app.command()(audit)
 app.command()(fit)
 app.command()(export)
 app.command()(check)
+app.command()(ab)
 app.command()(doctor)
 app.add_typer(suite, name="suite")
 

@@ -151,8 +151,8 @@ class _Sitting:
             self.contest.run()
         finally:
             self.remarks += [
-                f"{name}: both versions in one process is not possible ({why}), so that they took turns in processes of "
-                "their own, which tells less." for name, why in launcher.apart.items()
+                f"{name}: both versions cannot share a process ({why}); they took turns in processes of their own, "
+                "which tells less." for name, why in launcher.apart.items()
             ]  # fmt: skip
         for number, (pair, duel_number) in enumerate(zip(self.pairs, self.duels, strict=True)):
             if duel_number is not None and (failed := self.contest.courses[duel_number].failed):
@@ -161,13 +161,11 @@ class _Sitting:
     @property
     def judged(self) -> "Judged":
         """What is known now."""
-        from attnbench.core.sequential import evidence
         from attnbench.engine.gate.revisions import head_in_words
         from attnbench.report.gate.judged import Judged
         from attnbench.report.gate.timed import noise_in_words
 
-        control = self.contest.control.every if self.contest and self.contest.control else []
-        noise = noise_in_words(control, evidence(control, self.contest.spread) if self.contest and control else None)
+        noise = noise_in_words(self.contest.noise) if self.contest else ""
         return Judged(
             tuple(found for number in range(len(self.pairs)) for found in self._verdicts(number)),
             f"{self.revision.ref} ({self.revision.commit[:7]})", head_in_words(self.top), self.asked.threshold,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attnbench.commands import options as opt
-from attnbench.commands.judging import Asked, told
+from attnbench.commands.judging import Asked, MaxTime, Threshold, told
 from attnbench.commands.terminal import INTERRUPTED, interruptible, loaded
 from attnbench.core.errors import UsageError
 
@@ -20,11 +20,9 @@ BaselineFile = Annotated[
 ]
 Candidate = Annotated[Path | None, typer.Argument(metavar="[CANDIDATE]", help="Records of the change (.jsonl).")]
 Base = Annotated[str | None, typer.Option(help="A git revision; main... is where HEAD left main.")]
-Threshold = Annotated[str | None, typer.Option(help="A slowdown of so much never passes.  [default: 5%]")]
 Margin = Annotated[
     str | None, typer.Option(help="A change below it never fails.  [default: a fifth of the threshold, at least 0.8%]")
 ]
-MaxTime = Annotated[float | None, typer.Option(help="Seconds for each case.  [default: 60]")]
 FailOn = Annotated[list[str] | None, typer.Option(help="worse, missing, undecided.  [default: worse,missing]")]
 WarnOnly = Annotated[bool | None, typer.Option("--warn-only", help="Exit code 0 whatever is found.")]
 AlwaysTime = Annotated[bool, typer.Option("--always-time", help="Time also what is made of the same code.")]

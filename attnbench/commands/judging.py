@@ -4,9 +4,9 @@ import os
 import shlex
 import sys
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from attnbench.report.gate.judged import Judged
     from attnbench.report.gate.verdict import Outcome
 
-__all__ = ["Asked", "told"]
+__all__ = ["Asked", "MaxTime", "Threshold", "told"]
+
+Threshold = Annotated[str | None, typer.Option(help="A slowdown of so much never passes.  [default: 5%]")]
+MaxTime = Annotated[float | None, typer.Option(help="Seconds for each case.  [default: 60]")]
 
 # Seconds for each case, where nobody says.
 _MAX_TIME = 60.0
@@ -58,7 +61,8 @@ class Asked:
         threshold, margin = (_fraction(typed.get(name)) for name in ("threshold", "margin"))
         warn_only = typed.get("warn_only")
         out = tuple(typed.get("out") or ())
-        format_named(typed["format_"])
+        if "out" in typed:
+            format_named(typed["format_"])
         check_outputs(out)
         return cls(
             typed, said, said.thresholds(threshold, margin), parsed_fail_on(typed.get("fail_on") or said.fail_on or ()),
@@ -116,6 +120,12 @@ class Asked:
         typed = {**self.typed, "suite": suite, "threads": threads or self.settings.threads or 1, "given": given}
         del typed["max_time"]  # which is here for all of a case, and not for one of its samplings
         return planned(typed, Wanted(device=(self.settings.device or device) if device == "auto" else device))
+
+    def questions_about(self, target: str) -> "list[Question]":
+        """The questions that are typed, about this target."""
+        modules, networks = opt.by_kind([target])
+        beside = dict.fromkeys(("attn", "swap", "at"))
+        return replace(self, typed={**self.typed, **beside, "module": modules, "network": networks}).questions_of(None)
 
     def refuse_unused(self, names: Collection[str]) -> None:
         """See that the rules of the settings are for cases of these names, where it is their suite that is measured.

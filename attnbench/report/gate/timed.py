@@ -1,10 +1,9 @@
 """Verdicts on latencies that were timed against each other, and the noise of a runner, in words."""
 
 import math
-from collections.abc import Sequence
 
 from attnbench.core.record import Record
-from attnbench.core.sequential import Decision, Evidence, Told
+from attnbench.core.sequential import Decision, Evidence
 from attnbench.core.units import significant
 from attnbench.report.compare import LATENCY, Ratio
 from attnbench.report.frame import MISSING
@@ -42,14 +41,13 @@ def as_ratio(evidence: Evidence) -> Ratio:
     return Ratio(math.exp(evidence.log_ratio), *evidence.interval)
 
 
-def noise_in_words(control: Sequence[Told], evidence: Evidence | None) -> str:
-    """What the runner finds where nothing changed: `the same code twice differs by +0.1 % (-0.3 to +0.5)`."""
-    if evidence is None:
+def noise_in_words(control: Decision) -> str:
+    """What the runner finds where nothing changed; empty where that is not known."""
+    if control.evidence is None:
         return ""
-    change = as_ratio(evidence)
+    change, count = as_ratio(control.evidence), len(control.told) + len(control.confirming)
     value, low, high = (f"{(each - 1) * 100:+.1f}" for each in (change.value, change.low, change.high))
-    return (f"The same code against itself: {value} % ({low} to {high}) in {len(control)} "
-            f"process{'' if len(control) == 1 else 'es'}.")  # fmt: skip
+    return f"The same code against itself: {value} % ({low} to {high}) in {count} process{'' if count == 1 else 'es'}."
 
 
 def _cell(ms: float | None) -> str:
