@@ -123,6 +123,11 @@ class Contest:
         return runner_spread(self.control.every if self.control else [])
 
     @property
+    def noise(self) -> Decision:
+        """What is known of the control."""
+        return self.control.decision(self.spread) if self.control else Decision("undecided", None)
+
+    @property
     def decisions(self) -> list[Decision]:
         """One for each duel, in their order; those that were not decided say so."""
         return [course.decision(self.spread) for course in self.courses]
@@ -144,8 +149,8 @@ class Contest:
 
     def _to_be_asked(self, course: Course, look: int) -> bool:
         """Whether another process is needed before this look at a suspicion, and there is time for it."""
-        first = look == self._limits.looks[0]
-        return course.open and len(course.confirming) < look and (first or not self._over(course))
+        ended = self._disturbed(course) if look == self._limits.looks[0] else self._over(course)
+        return course.open and len(course.confirming) < look and not ended
 
     def _round(self, courses: Sequence[Course], *, harder: bool) -> None:
         """One process's word on each of them, and on the control."""
@@ -191,17 +196,25 @@ class Contest:
 
     def _over(self, course: Course) -> bool:
         """Whether no more processes are asked: its time is over, or they are always disturbed."""
-        return course.spent >= self._limits.max_time or len(course.disturbed) >= self._limits.most
+        return course.spent >= self._limits.max_time or self._disturbed(course)
+
+    def _disturbed(self, course: Course) -> bool:
+        """Whether so many processes were disturbed that the next ones will be as well."""
+        return len(course.disturbed) >= self._limits.most
 
     def _undecided(self, course: Course) -> str:
-        limit = self._limits
-        if course.disturbed:
+        limit, heard, threshold = self._limits, len(course.every), course.duel.threshold
+        if course.disturbed and len(course.disturbed) >= heard:
             why = ", ".join(dict.fromkeys(launch.disturbed for launch in course.disturbed))
-            count = len(course.disturbed)
-            return f"{count} of {count + len(course.told)} processes were disturbed: {why}"
-        over = f"{len(course.told)} processes" if len(course.told) >= limit.most else f"--max-time {limit.max_time:g}"
-        return (f"not decided within {over}: this runner is too noisy to tell {_percent(course.duel.threshold.margin)} "
-                f"from {_percent(course.duel.threshold.tolerance)}; quiet it, or give it more --max-time")  # fmt: skip
+            return f"{len(course.disturbed)} of {len(course.disturbed) + heard} processes were disturbed: {why}"
+        if heard < limit.fewest:
+            return (f"--max-time {limit.max_time:g} was over after {heard} of the {limit.fewest} processes that it "
+                    "takes at least; give it more")  # fmt: skip
+        over, advice = f"--max-time {limit.max_time:g}", "give it more --max-time"
+        if heard >= limit.most:
+            over, advice = f"{heard} processes", "allow a larger --threshold"
+        return (f"not decided within {over}: this runner is too noisy to tell {_percent(threshold.margin)} "
+                f"from {_percent(threshold.tolerance)}; quiet it, or {advice}")  # fmt: skip
 
     def _confirm(self) -> None:
         """A look at what the confirming processes alone say, of all suspicions of a kind together.
@@ -222,9 +235,12 @@ class Contest:
 
     def _unconfirmed(self, course: Course) -> None:
         """A suspicion that was not confirmed: all that was heard may acquit it; else it cannot be judged."""
-        duel, found = course.duel, self._leaning(course, course.every, last=False)
-        if found == "same" or (course.suspicion == "better" and not duel.both_ways):
+        faster = course.suspicion == "better" and not course.duel.both_ways
+        found = self._leaning(course, course.every, last=faster)
+        if found == "same" or (faster and found == "better"):
             course.answer = "same"
+        elif self._disturbed(course):
+            course.reason = self._undecided(course)
         else:
             way = "slower" if course.suspicion == "worse" else "faster"
             course.reason = f"it seems {way}, but {len(course.confirming)} more processes did not prove it"
