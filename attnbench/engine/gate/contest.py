@@ -254,7 +254,8 @@ class Contest:
         """Where equals differ on this runner, nobody can be said to differ on it."""
         if self.control is None or not self.control.every:
             return
-        found = evidence(self.control.every, self.spread)
+        # Held against what runners are known to differ by: its own spread is as large as what it is off by.
+        found = evidence(self.control.every)
         least = min(course.duel.threshold.margin for course in self.courses)
         if leaning(found, least, 1.0, last=True) in (None, "same"):
             return
