@@ -22,7 +22,7 @@ from attnbench.metrics.timing.paired import Pairing
 __all__ = ["HOW", "LIMITS", "Against", "StoredLauncher", "against", "stored_duel", "stored_margin"]
 
 # A launch takes five seconds a case. What is stored of a case in ten launches and spreads by 1 % (standard deviation
-# of one) lets twelve more find 5 % in nine cases of ten, and 10 % always (simulated, with all that `Contest` does).
+# of one) lets others find 5 % in nine cases of ten, and 10 % always (simulated, with all that `Contest` does).
 HOW: Final = Pairing(seconds=2.0, block_ms=1.5)
 LIMITS: Final = Limits(max_time=120.0)
 _MARGIN, _SMALLEST_MARGIN = 0.3, 0.01

@@ -28,8 +28,11 @@ Tell = Callable[[str], None]
 # Fresh processes that a baseline is of, and how many may be asked for so many: each that was disturbed is tried again.
 LAUNCHES: Final = 10
 _TRIES: Final = 2
-# The standard deviation of a launch beyond which 5 % is no longer found in what is checked against it.
-_MOST_SPREAD: Final = 0.02
+# Without a calm one among the first, there will be none.
+_HOPELESS: Final = 5
+# The standard deviation of a launch beyond which a check does not find 10 % any more: at 1 % it finds 5 % nearly
+# always, at 2 % it finds 10 % (simulated).
+_MOST_SPREAD: Final = 0.025
 # Standard errors within which an old line and a new one say the same: one line in four hundred is then rewritten for
 # nothing.
 _SAME: Final = 3.0
@@ -118,7 +121,8 @@ def _best_loop(taken: Sequence[_Taken]) -> float | None:
 def _refuse_unrest(taken: Sequence[_Taken], launches: int) -> None:
     """As soon as too many were disturbed for enough calm ones to be left; said with what disturbed most."""
     for each in taken:
-        if len(each.unrest) > (_TRIES - 1) * launches:
+        hopeless = len(each.unrest) >= _HOPELESS and not each.calm
+        if hopeless or len(each.unrest) > (_TRIES - 1) * launches:
             words, count = Counter(words.partition(" kept ")[0] for words in each.unrest).most_common(1)[0]
             example = next(full for full in each.unrest if full.startswith(words))
             raise CannotJudgeError(f"the machine is too noisy for a baseline: in {count} of "
