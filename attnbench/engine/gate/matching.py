@@ -1,8 +1,8 @@
 """The cases of a check as both sides have them: which are there on both, which are new, which are gone."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from attnbench.core.case import Case
@@ -75,22 +75,26 @@ def matched(before: Sequence[Seen], after: Sequence[Seen], gone: Sequence[Case])
 
 
 def vanished(questions: Sequence[Question], base: Sequence[Question], back: Callable[[str], str]) -> list[Case]:
-    """The cases of the base's suite that these questions have not; `back` is where the top has a path of the base."""
-    there = {_identity(question.case, str) for question in questions}
-    return [question.case for question in base if _identity(question.case, back) not in there]
+    """The cases of the base's suite that these questions have not, named as they would be typed in the top; `back` is
+    where that has a path of the base."""
+    there = {_placed(question.case.with_(device=""), str) for question in questions}
+    return [
+        _placed(question.case, lambda path: os.path.relpath(back(path)))
+        for question in base
+        if _placed(question.case.with_(device=""), back) not in there
+    ]
 
 
-def _identity(case: Case, back: Callable[[str], str]) -> Case:
-    """The same for a case of both suites: on whatever device, with the files as the top has them."""
-    names = {name: _moved(getattr(case, name), back) for name in ("target", "insert", "swap")}
-    return case.with_(device="", **names)
+def _placed(case: Case, where: Callable[[str], str]) -> Case:
+    """The same with the files of its targets elsewhere."""
+    return case.with_(**{name: _moved(getattr(case, name), where) for name in ("target", "insert", "swap")})
 
 
-def _moved(target: str | None, back: Callable[[str], str]) -> str | None:
+def _moved(target: str | None, where: Callable[[str], str]) -> str | None:
     place, ending, name = (target or "").partition(".py")
     if not ending:
         return target
-    return f"{back(str(Path(place + ending).absolute()))}{name}"
+    return f"{where(os.path.abspath(place + ending))}{name}"  # noqa: PTH100 - which leaves symbolic links as they are
 
 
 def control_of(duels: Sequence[Duel], costs: Sequence[int]) -> Duel | None:
