@@ -58,7 +58,7 @@ class Asked:
         from attnbench.report.gate.verdict import parsed_fail_on
 
         typed, said = typed_with(context), settings()
-        threshold, margin = (_fraction(typed.get(name)) for name in ("threshold", "margin"))
+        threshold, margin = (_fraction(f"--{name}", typed.get(name)) for name in ("threshold", "margin"))
         warn_only = typed.get("warn_only")
         out = tuple(typed.get("out") or ())
         if "out" in typed:
@@ -116,8 +116,9 @@ class Asked:
         from attnbench.engine.executors.executor import Wanted
 
         device, threads = self.typed["device"], self.typed["threads"]
+        threads = self.settings.threads or 1 if threads is None else threads
         given = self.typed["given"] - {"max_time"} | {"threads"}
-        typed = {**self.typed, "suite": suite, "threads": threads or self.settings.threads or 1, "given": given}
+        typed = {**self.typed, "suite": suite, "threads": threads, "given": given}
         del typed["max_time"]  # which is here for all of a case, and not for one of its samplings
         return planned(typed, Wanted(device=(self.settings.device or device) if device == "auto" else device))
 
@@ -155,8 +156,11 @@ class Asked:
         return shlex.join(["attnbench", *sys.argv[1:]])
 
 
-def _fraction(text: str | None) -> float | None:
-    return None if text is None else opt.fraction(text)
+def _fraction(option: str, text: str | None) -> float | None:
+    try:
+        return None if text is None else opt.fraction(text)
+    except UsageError as error:
+        raise UsageError(f"{option} {error}") from None
 
 
 def told(judged: "Judged", asked: Asked) -> int:
