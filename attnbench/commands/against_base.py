@@ -109,7 +109,8 @@ class _Sitting:
         facts = varying_facts([record for pair in self.pairs for record in pair.records])
         self.names = [label(record, facts) for record in records]
         self.asked.refuse_unused(self.names)
-        changed = changed_files(self.top, self.revision.commit)
+        written = {path.resolve() for path in self.asked.out}  # by the check itself, the last time
+        changed = [path for path in changed_files(self.top, self.revision.commit) if self.top / path not in written]
         self.same = [
             not self.asked.typed["always_time"]
             and pair.baseline is not None and pair.candidate is not None
@@ -206,5 +207,5 @@ class _Sitting:
         from attnbench.targets.names import split
 
         source, file, _ = split(target)
-        path = Path(file).absolute()
+        path = Path(file).resolve()
         return {"file": str(path.relative_to(self.top))} if source == "file" and path.is_relative_to(self.top) else {}
