@@ -151,6 +151,14 @@ def test_a_damaged_line_is_named(change: dict[str, Any], words: str, tmp_path: P
     assert f"{path}, line 3: " in str(error.value) and words in str(error.value)
 
 
+@pytest.mark.parametrize("names", ["[]", '["evil.py:Evil"]', "[1]", '"yardstick:softmax-1"', "null"])
+def test_a_file_cannot_have_other_code_executed_as_a_yardstick(names: str, tmp_path: Path) -> None:
+    path = tmp_path / "base.jsonl"
+    path.write_text(GOLDEN.replace('["yardstick:softmax-1", "yardstick:linear-1"]', names, 1))
+    with pytest.raises(UsageError, match="line 1: its yardsticks"):
+        Baseline.load(path)
+
+
 def test_two_lines_of_one_case_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "base.jsonl"
     path.write_text(GOLDEN + GOLDEN.splitlines()[2])
