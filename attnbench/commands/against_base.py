@@ -11,7 +11,7 @@ from attnbench.commands.judging import Asked
 from attnbench.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from attnbench.engine.gate.contest import Contest, Course
+    from attnbench.engine.gate.contest import Contest, Course, Limits
     from attnbench.engine.gate.duel import Duel
     from attnbench.engine.gate.matching import Matched
     from attnbench.engine.gate.revisions import Revision
@@ -38,14 +38,14 @@ def against_base(asked: Asked) -> "tuple[Judged, bool]":
     from attnbench.engine.gate.twin_launcher import LAYOUT
     from attnbench.engine.workers.channels import WorkerChannel
 
-    questions, top = asked.questions, repository(Path.cwd())
+    questions, limits, top = asked.questions, asked.limits, repository(Path.cwd())
     assert asked.base is not None
     with (
         checked_out(top, asked.base) as revision,
         closing(WorkerChannel(quiet=asked.typed["quiet"], env=LAYOUT)) as channel,
         Console(stderr=True, quiet=asked.typed["quiet"]).status("loading torch") as status,
     ):
-        sitting = _Sitting(asked, top, revision, channel, status.update)
+        sitting = _Sitting(asked, limits, top, revision, channel, status.update)
         try:
             sitting.measure(questions)
         except KeyboardInterrupt:
@@ -58,6 +58,7 @@ class _Sitting:
     """One check: what it is to do, and what came of it so far."""
 
     asked: Asked
+    limits: "Limits"
     top: Path
     revision: "Revision"
     channel: "Channel"
@@ -147,7 +148,7 @@ class _Sitting:
                 duels.append(duel)
                 costs.append(pair.records[0].value("static.macs") or 0)
         launcher = TwinLauncher(self.channel, self.asked.typed["timeout"])
-        self.contest = Contest(duels, control_of(duels, costs), launcher, self.asked.limits, self.tell)
+        self.contest = Contest(duels, control_of(duels, costs), launcher, self.limits, self.tell)
         try:
             self.contest.run()
         finally:
