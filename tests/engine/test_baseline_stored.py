@@ -22,9 +22,8 @@ from attnbench.engine.gate.stored import (
     StoredLauncher,
     against,
     stored_duel,
-    stored_margin,
 )
-from attnbench.engine.gate.thresholds import Threshold
+from attnbench.engine.gate.thresholds import Threshold, margin_for
 from attnbench.engine.gate.update import made
 from attnbench.engine.gate.yardsticks import YARDSTICKS, shape_for
 from attnbench.engine.workers.channels import InlineChannel
@@ -35,7 +34,7 @@ CASE = Case("self_attn", layout="bchw", height=32, width=32, tokens=1024, dim=64
 LINE = Line(CASE, shape=(1, 1024, 64), log_ratios={SOFTMAX: (math.log(2), math.log(2)), LINEAR: (math.log(4),) * 2},
             step_ms=4.0, yardstick_ms={SOFTMAX: 2.0, LINEAR: 1.0})  # fmt: skip
 STEADY = {SOFTMAX: 2.0, LINEAR: 1.0, "self_attn": 4.0}
-THRESHOLD = Threshold(0.05, stored_margin(0.05))
+THRESHOLD = Threshold(0.05, margin_for(0.05))
 
 
 def launch(machine: Machine, line: Line = LINE, loop_us: float | None = None) -> Launch:
@@ -77,12 +76,12 @@ def test_what_the_stored_launches_differ_by_is_an_error_and_their_mean_a_doubt()
 
 @pytest.mark.parametrize(
     "machine, words",
-    [(Machine(STEADY, load=lambda number: 1.0, slowing=0.0), "other programs kept 1.0 cores busy"),
+    [(Machine(STEADY, load=lambda number: 1.0, slowing=0.0), "other programs were busy"),
      (Machine(STEADY, reasons=("sw_thermal",)), "held down or shared (sw_thermal)"),
      (Machine(STEADY, loop_us=100.0), "slower than it can be"),
-     (Machine(STEADY, clock="wall"), "by its wall time, and was stored by its cpu time"),
+     (Machine(STEADY, clock="wall"), "only the wall time was to be had, and the cpu time is stored"),
      (Machine({target: 1.3 * ms for target, ms in STEADY.items()}), "the yardsticks took longer than they can"),
-     (Machine(STEADY | {LINEAR: 1.05}), "moved by 5 % against each other")],
+     (Machine(STEADY | {LINEAR: 1.05}), "moved against each other")],
 )  # fmt: skip
 def test_what_disturbs_a_launch_is_said(machine: Machine, words: str) -> None:
     machine.fresh()

@@ -27,7 +27,7 @@ def unrest(around: Iterable[Surroundings], device: str, loop_us: float | None = 
     seen = list(around)
     busy = max((each.other_cores or 0.0 for each in seen), default=0.0)
     if busy > _bearable(device, cores or os.cpu_count() or 1):
-        return f"other programs kept {busy:.1f} cores busy"
+        return "other programs were busy"
     reasons = dict.fromkeys(reason for each in seen for reason in each.reasons)
     if reasons:
         return f"the device was held down or shared ({', '.join(reasons)})"

@@ -26,12 +26,12 @@ __all__ = ["LAUNCHES", "made", "refreshed"]
 Tell = Callable[[str], None]
 
 # Fresh processes that a baseline is of, and how many may be asked for so many: each that was disturbed is tried again.
-LAUNCHES: Final = 10
+LAUNCHES: Final = 12
 _TRIES: Final = 2
 # Without a calm one among the first, there will be none.
 _HOPELESS: Final = 5
 # The standard deviation of a launch beyond which a check does not find 10 % any more: at 1 % it finds 5 % nearly
-# always, at 2 % it finds 10 % (simulated).
+# always, at 2 % it finds 10 %.
 _MOST_SPREAD: Final = 0.025
 # Standard errors within which an old line and a new one say the same: one line in four hundred is then rewritten for
 # nothing.
@@ -123,10 +123,9 @@ def _refuse_unrest(taken: Sequence[_Taken], launches: int) -> None:
     for each in taken:
         hopeless = len(each.unrest) >= _HOPELESS and not each.calm
         if hopeless or len(each.unrest) > (_TRIES - 1) * launches:
-            words, count = Counter(words.partition(" kept ")[0] for words in each.unrest).most_common(1)[0]
-            example = next(full for full in each.unrest if full.startswith(words))
+            words, count = Counter(each.unrest).most_common(1)[0]
             raise CannotJudgeError(f"the machine is too noisy for a baseline: in {count} of "
-                                   f"{len(each.unrest) + len(each.calm)} processes {example}; {_ADVICE}")  # fmt: skip
+                                   f"{len(each.unrest) + len(each.calm)} processes {words}; {_ADVICE}")  # fmt: skip
 
 
 def _line(taken: _Taken) -> Line:
