@@ -7,6 +7,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 __all__ = ["ALPHA", "SPREAD", "Decision", "Evidence", "Leaning", "Told", "chance", "evidence", "leaning",
@@ -15,16 +16,19 @@ __all__ = ["ALPHA", "SPREAD", "Decision", "Evidence", "Leaning", "Told", "chance
 Leaning = Literal["worse", "better", "same"]
 
 # The chance that a suite fails though nothing in it got slower: of all cases together, at most.
-ALPHA = 0.01
+ALPHA = 0.005
 # What two twins of the same code differ by from process to process, as a standard deviation, where nobody has looked;
 # measured on shared runners of two cores (0.3 to 0.7 %).
 SPREAD = 0.005
 # How many processes that is worth, against those of the case itself and of the control.
 _WORTH, _WORTH_OF_CONTROL = 6, 4
-# From so many processes on their median is taken, whose standard error is that much larger than the mean's.
-_MEDIAN_FROM, _OF_MEDIAN = 5, 1.25
-# Standard errors that the mean must lie beyond a bound, to suspect and to acquit.
-_TO_SUSPECT, _TO_ACQUIT = 2.9, 2.3
+# Of five processes and more this part is left out at each end: one that was disturbed decides nothing.
+_TRIMMED = 0.2
+# By more than this, in deviations of the runner, the case's processes may not differ: then they are of another kind
+# (processes of their own, a load that comes and goes), and nothing but themselves says how much they differ.
+_ALIEN = 2.0
+# The chance of a suspicion at one look, and of an acquittal, where the truth lies at the bound.
+_TO_SUSPECT, _TO_ACQUIT = 0.01, 0.025
 # An acquittal while more processes could be asked needs so much of the way to the tolerance to be free: one that is
 # merely not proved slower would be acquitted when its first processes happen to be the lucky ones.
 _EARLY = 0.6
@@ -73,29 +77,43 @@ class Decision:
 
 
 def evidence(told: Sequence[Told], spread: float = SPREAD) -> Evidence:
-    """What these processes say together.
+    """What these processes say together: their mean, from five on without the outermost.
 
     The spread between processes is known badly from three of them, so that the variance is drawn towards that of the
-    runner (a scaled inverse chi-squared prior worth six processes; Gelman et al. 2013, section 2.6). It is never less
-    than what the processes say of their own errors.
+    runner (a scaled inverse chi-squared prior worth six processes; Gelman et al. 2013, section 2.6), unless they differ
+    by so much that they are not of its kind. It is never less than what the processes say of their own errors.
     """
-    ratios = [each.log_ratio for each in told]
-    count = len(ratios)
-    mean = statistics.fmean(ratios)
-    scatter = math.fsum((ratio - mean) ** 2 for ratio in ratios)
-    variance = (_WORTH * spread**2 + scatter) / (_WORTH + count - 1)
+    ratios = sorted(each.log_ratio for each in told)
+    count, beyond = len(ratios), math.floor(_TRIMMED * len(ratios))
+    inside = ratios[beyond : count - beyond]
+    own = len(inside) - 1
+    variance = _variance(ratios, inside)
     within = statistics.fmean(each.error**2 for each in told)
-    error = math.sqrt(max(variance, within) / count)
-    freedom = _WORTH + count - 1
+    worth = 0 if variance > _ALIEN**2 * max(spread**2, within) else _WORTH
+    freedom = worth + own
+    drawn = (worth * spread**2 + own * variance) / freedom
+    error = math.sqrt(max(drawn, within) / count)
     doubt = statistics.fmean(each.doubt for each in told)
-    if count < _MEDIAN_FROM:
-        return Evidence(mean, math.hypot(error, doubt), freedom)
-    return Evidence(statistics.median(ratios), math.hypot(_OF_MEDIAN * error, doubt), freedom)
+    return Evidence(statistics.fmean(inside), math.hypot(error, doubt), freedom)
+
+
+def _variance(ratios: Sequence[float], inside: Sequence[float]) -> float:
+    """A process's variance, such that a part of it for each process is that of the mean of those `inside`: what lies
+    outside counts as far as the outermost of them (winsorized; Tukey and McLaughlin 1963)."""
+    if len(ratios) < 2:
+        return 0.0
+    held = [min(max(ratio, inside[0]), inside[-1]) for ratio in ratios]
+    return statistics.variance(held) * (len(ratios) / len(inside)) ** 2
 
 
 def runner_spread(control: Sequence[Told], prior: float = SPREAD) -> float:
-    """What two twins differ by from process to process on this runner: a control of equal twins, whose truth is 0."""
-    scatter = math.fsum(each.log_ratio**2 for each in control)
+    """What two twins differ by from process to process on this runner: a control of equal twins, whose truth is 0.
+
+    Of five and more the outermost count as far as the next ones.
+    """
+    sizes = sorted(abs(each.log_ratio) for each in control)
+    most = sizes[-1 - math.floor(_TRIMMED * len(sizes))] if sizes else 0.0
+    scatter = math.fsum(min(size, most) ** 2 for size in sizes)
     return math.sqrt((_WORTH_OF_CONTROL * prior**2 + scatter) / (_WORTH_OF_CONTROL + len(control)))
 
 
@@ -108,14 +126,14 @@ def leaning(
     `better` are suspicions, to be confirmed by processes that had no part in them. `same` is not slower by the
     tolerance; with `both_ways` not faster either.
     """
-    above, beyond = math.log1p(margin), _TO_SUSPECT * found.error
+    above, beyond = math.log1p(margin), _t_quantile(_TO_SUSPECT, found.freedom) * found.error
     if found.log_ratio - beyond > above:
         return "worse"
     if found.log_ratio + beyond < -above:
         return "better"
     free = math.log1p(tolerance) * (1 if last else _EARLY)
     change = abs(found.log_ratio) if both_ways else found.log_ratio
-    return "same" if change + _TO_ACQUIT * found.error < free else None
+    return "same" if change + _t_quantile(_TO_ACQUIT, found.freedom) * found.error < free else None
 
 
 def chance(found: Evidence, suspicion: Leaning, margin: float) -> float:
@@ -153,6 +171,7 @@ def t_tail(t: float, freedom: int) -> float:
     return max(0.0, (1 - inside) / 2)
 
 
+@lru_cache(maxsize=1024)
 def _t_quantile(tail: float, freedom: int) -> float:
     """Where Student's t leaves so much above it, by bisection."""
     low, high = 0.0, 1e3

@@ -78,11 +78,20 @@ def test_three_processes_by_hand() -> None:
     assert found.freedom == 8
 
 
-def test_five_processes_are_told_by_their_median_and_its_larger_error() -> None:
-    found = evidence(told(0.01, 0.02, 0.03, 0.04, 0.9), 0.005)
-    variance = (6 * 25e-6 + (0.19**2 + 0.18**2 + 0.17**2 + 0.16**2 + 0.7**2)) / 10
-    assert found == Evidence(0.03, pytest.approx(1.25 * math.sqrt(variance / 5)), 10)
-    assert evidence(told(0.01, 0.02, 0.03, 0.9)).log_ratio == pytest.approx(0.24)  # of four it is the mean
+def test_of_five_processes_the_outermost_count_as_far_as_the_next() -> None:
+    found = evidence(told(0.02, 0.022, 0.024, 0.026, 0.9), 0.005)
+    held = (4 * 0.002**2) / 4 * (5 / 3) ** 2  # 0.022, 0.022, 0.024, 0.026, 0.026 about their mean, 0.024
+    expected = Evidence(pytest.approx(0.024), pytest.approx(math.sqrt((6 * 25e-6 + 2 * held) / 8 / 5)), 8)
+    assert found == expected
+    assert evidence(told(0.02, 0.022, 0.024, 0.9)).log_ratio == pytest.approx(0.2415)  # of four it is the mean
+
+
+def test_processes_that_differ_by_far_more_than_the_runner_speak_for_themselves_alone() -> None:
+    ratios = (0.0, 0.05, 0.1)
+    variance = 0.05**2  # of three a step apart
+    assert evidence(told(*ratios), 0.005) == Evidence(pytest.approx(0.05), pytest.approx(math.sqrt(variance / 3)), 2)
+    within = [Told(ratio, 0.04) for ratio in ratios]  # here they say themselves that they are that far off
+    assert evidence(within, 0.005).freedom == 8
 
 
 def test_the_error_is_never_less_than_what_the_processes_say_of_themselves() -> None:
@@ -122,21 +131,21 @@ def looked(change: float, error: float, *, last: bool = False, both_ways: bool =
 
 @pytest.mark.parametrize("last", [False, True])
 def test_worse_begins_where_the_evidence_lies_above_the_margin(last: bool) -> None:
-    bound = math.log(1.01) + 2.9 * 0.004
-    assert looked(bound + 1e-9, 0.004, last=last) == "worse"
-    assert looked(bound - 1e-9, 0.004, last=last) != "worse"
-    assert looked(-bound - 1e-9, 0.004, last=last) == "better"
-    assert looked(-bound + 1e-9, 0.004, last=last) != "better"
+    bound = math.log(1.01) + 2.896459 * 0.004  # the table's for 1 % above, 8 degrees of freedom
+    assert looked(bound + 1e-8, 0.004, last=last) == "worse"
+    assert looked(bound - 1e-8, 0.004, last=last) != "worse"
+    assert looked(-bound - 1e-8, 0.004, last=last) == "better"
+    assert looked(-bound + 1e-8, 0.004, last=last) != "better"
 
 
 def test_the_same_ends_before_the_tolerance_and_earlier_while_more_can_be_asked() -> None:
-    bound = math.log(1.05) - 2.3 * 0.015
-    assert looked(bound - 1e-9, 0.015, last=True) == "same"
-    assert looked(bound + 1e-9, 0.015, last=True) is None
-    early = 0.6 * math.log(1.05) - 2.3 * 0.008
-    assert looked(early - 1e-9, 0.008) == "same"
-    assert looked(early + 1e-9, 0.008) is None
-    assert looked(early + 1e-9, 0.008, last=True) == "same"
+    bound = math.log(1.05) - 2.306004 * 0.015  # the table's for 2.5 %
+    assert looked(bound - 1e-8, 0.015, last=True) == "same"
+    assert looked(bound + 1e-8, 0.015, last=True) is None
+    early = 0.6 * math.log(1.05) - 2.306004 * 0.008
+    assert looked(early - 1e-8, 0.008) == "same"
+    assert looked(early + 1e-8, 0.008) is None
+    assert looked(early + 1e-8, 0.008, last=True) == "same"
 
 
 def test_faster_is_the_same_unless_both_ways_are_asked_about() -> None:

@@ -42,7 +42,7 @@ def disturbed(by: str) -> Launch:
 @pytest.mark.parametrize("spread", [0.005, 0.03])
 def test_no_suite_of_equals_fails(draw: Draw, spread: float) -> None:
     found = [answers(Simulated(spread=spread, draw=draw, seed=seed)) for seed in range(300)]
-    assert sum("worse" in each.values() for each in found) == 0
+    assert sum("worse" in each.values() for each in found) <= (0 if spread < 0.01 else 3)  # one in a hundred
     assert sum("better" in each.values() for each in found) <= 3
 
 
@@ -79,7 +79,7 @@ def test_a_slowdown_of_the_tolerance_is_undecided_where_the_noise_hides_it_and_h
     for seed in range(60):
         found.update(answers(Simulated(dict.fromkeys(SUITE, 0.05), 0.03, normal, seed)).values())
     assert found["same"] <= 0.03 * 600
-    assert found["undecided"] >= 0.5 * 600
+    assert found["undecided"] >= 0.2 * 600
 
 
 # --- The way to an answer
@@ -125,6 +125,16 @@ def test_the_processes_that_raised_a_suspicion_do_not_confirm_it(sign: int, way:
     """However far those were off, what counts is what the others find: nothing."""
     launcher = Simulated(instead=lambda asked: None if asked.harder or asked.name != "one" else sign * 0.3)
     found = decided(launcher, duel("one", both_ways=True))
+    assert (found.answer, len(found.told), len(found.confirming)) == ("same", 3, 12)
+
+
+@pytest.mark.parametrize(("sign", "way"), [(1, "slower"), (-1, "faster")])
+def test_a_suspicion_that_is_neither_confirmed_nor_refuted_is_undecided(sign: int, way: str) -> None:
+    def torn(asked: Asked) -> float | None:
+        later = 0.14 if asked.process % 2 else -0.1
+        return sign * (later if asked.harder else 0.3) if asked.name == "one" else None
+
+    found = decided(Simulated(instead=torn), duel("one", both_ways=True))
     assert (found.answer, len(found.told), len(found.confirming)) == ("undecided", 3, 12)
     assert found.reason == f"it seems {way}, but 12 more processes did not prove it"
 
@@ -143,7 +153,8 @@ def test_those_that_are_decided_are_not_asked_while_others_are_confirmed() -> No
 
 def test_faster_is_no_regression_and_with_both_ways_it_is_news() -> None:
     def fast_at_first(asked: Asked) -> float | None:
-        return (0.0 if asked.harder else -0.13) if asked.name == "one" else None
+        later = 0.0 if asked.process % 2 else -0.12
+        return (later if asked.harder else -0.13) if asked.name == "one" else None
 
     assert decided(Simulated(spread=0.002, instead=fast_at_first)).answer == "same"
     assert decided(Simulated(spread=0.002, instead=fast_at_first), duel("one", both_ways=True)).answer == "undecided"
