@@ -75,6 +75,7 @@ def check(
     asked = Asked.of(context)
     if candidate is not None:
         assert baseline is not None
+        asked.refuse_measuring()
         return told(_of_files(baseline, candidate, asked), asked)
     with interruptible():
         judged, finished = _measured(asked)

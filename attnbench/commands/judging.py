@@ -128,6 +128,17 @@ class Asked:
         beside = dict.fromkeys(("attn", "swap", "at"))
         return replace(self, typed={**self.typed, **beside, "module": modules, "network": networks}).questions_of(None)
 
+    def refuse_measuring(self) -> None:
+        """See that nothing is to be measured, where two files of records are compared.
+
+        Raises:
+            UsageError: something is.
+        """
+        given = [f"--{name}" for name in ("base", *_CASES) if self.typed.get(name)]
+        if given:
+            raise UsageError(f"two files of records are compared as they are, and {' and '.join(given)} would be "
+                             "measured: give the one or the other.")  # fmt: skip
+
     def refuse_unused(self, names: Collection[str]) -> None:
         """See that the rules of the settings are for cases of these names, where it is their suite that is measured.
 

@@ -449,6 +449,8 @@ BAD: list[tuple[list[str], str]] = [
     (["--base", "HEAD", *ONE, "-o", ".git/config/check.md"], "cannot write"),
     (["--base", "HEAD", *ONE, "--format", "jsn"], "unknown format 'jsn'. Did you mean 'json'?"),
     (["old.jsonl", "new.jsonl"], "old.jsonl"),
+    (["old.jsonl", "new.jsonl", "--base", "HEAD"], "two files of records are compared as they are, and --base would"),
+    (["old.jsonl", "new.jsonl", *ONE], "and --module would be measured: give the one or the other"),
 ]
 
 
