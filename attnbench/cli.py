@@ -12,6 +12,7 @@ import typer
 from attnbench import __version__
 from attnbench.commands.ab import ab
 from attnbench.commands.audit import audit
+from attnbench.commands.baseline import baseline
 from attnbench.commands.catalogue import list_, show
 from attnbench.commands.check import check
 from attnbench.commands.doctor import doctor
@@ -42,6 +43,7 @@ app.command()(export)
 app.command()(check)
 app.command()(ab)
 app.command()(doctor)
+app.add_typer(baseline, name="baseline")
 app.add_typer(suite, name="suite")
 
 

@@ -13,7 +13,7 @@ from attnbench.commands.terminal import CANNOT_JUDGE, INTERRUPTED, interruptible
 from attnbench.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from attnbench.engine.gate.contest import Contest
+    from attnbench.engine.gate.contest import Contest, Limits
     from attnbench.engine.gate.looked_at import Seen
     from attnbench.engine.question import Question
     from attnbench.engine.workers.channels import Channel
@@ -55,10 +55,12 @@ def ab(
 
     Exit code 3 where that cannot be told of all sizes.
     """
+    from attnbench.engine.gate.contest import Limits
+
     if format_ not in ("table", "json"):
         raise UsageError(f"--format {format_!r} is unknown: ab prints table or json.")
     asked = Asked.of(context)
-    sitting = _Sitting(asked, (first, second))
+    sitting = _Sitting(asked, (first, second), asked.limits(Limits()))
     with interruptible():
         finished = sitting.measure()
     sitting.tell(format_)
@@ -73,6 +75,7 @@ class _Sitting:
 
     asked: Asked
     names: tuple[str, str]
+    limits: "Limits"
     seen: "list[tuple[Seen, Seen]]" = field(default_factory=list)
     contest: "Contest | None" = None
     # Of each pair its number among the duels, None where it is not timed.
@@ -127,7 +130,7 @@ class _Sitting:
                 duels.append(Duel(label(one.record, ()), Side(one.case), Side(other.case),
                                   self.asked.thresholds.latency, both_ways=True))  # fmt: skip
                 costs.append(one.record.value("static.macs") or 0)
-        self.contest = Contest(duels, control_of(duels, costs), TwinLauncher(channel, timeout), self.asked.limits, say)
+        self.contest = Contest(duels, control_of(duels, costs), TwinLauncher(channel, timeout), self.limits, say)
         self.contest.run()
 
     @property

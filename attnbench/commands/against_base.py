@@ -34,11 +34,12 @@ def against_base(asked: Asked) -> "tuple[Judged, bool]":
     """
     from rich.console import Console
 
+    from attnbench.engine.gate.contest import Limits
     from attnbench.engine.gate.revisions import checked_out, repository
     from attnbench.engine.gate.twin_launcher import LAYOUT
     from attnbench.engine.workers.channels import WorkerChannel
 
-    questions, limits, top = asked.questions, asked.limits, repository(Path.cwd())
+    questions, limits, top = asked.questions, asked.limits(Limits()), repository(Path.cwd())
     assert asked.base is not None
     with (
         checked_out(top, asked.base) as revision,

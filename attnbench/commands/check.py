@@ -25,6 +25,9 @@ Margin = Annotated[
 ]
 FailOn = Annotated[list[str] | None, typer.Option(help="worse, missing, undecided.  [default: worse,missing]")]
 WarnOnly = Annotated[bool | None, typer.Option("--warn-only", help="Exit code 0 whatever is found.")]
+Allow = Annotated[
+    list[str] | None, typer.Option(help="What may differ from a stored baseline: torch, driver, threads ...")
+]
 AlwaysTime = Annotated[bool, typer.Option("--always-time", help="Time also what is made of the same code.")]
 Out = Annotated[list[Path] | None, typer.Option("--out", "-o", help="FILE.md, .json, .xml (JUnit); repeatable.")]
 Format = Annotated[str, typer.Option("--format", help="On standard output: table, markdown, json, junit.")]
@@ -60,6 +63,7 @@ def check(
     max_time: MaxTime = None,
     fail_on: FailOn = None,
     warn_only: WarnOnly = None,
+    allow: Allow = None,
     always_time: AlwaysTime = False,
     timeout: opt.Timeout = 600.0,
     seed: opt.Seed = 0,
@@ -98,5 +102,9 @@ def _measured(asked: Asked) -> "tuple[Judged, bool]":
         from attnbench.commands.against_base import against_base
 
         return against_base(asked)
+    if (path := asked.baseline) is not None:
+        from attnbench.commands.against_stored import against_stored
+
+        return against_stored(asked, path)
     raise UsageError("check needs something to compare with: --base REF for another revision of this repository, or a "
                      "stored baseline; [tool.attnbench.check] of a pyproject.toml can name either.")  # fmt: skip

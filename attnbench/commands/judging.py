@@ -26,10 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Asked", "MaxTime", "Threshold", "told"]
 
 Threshold = Annotated[str | None, typer.Option(help="A slowdown of so much never passes.  [default: 5%]")]
-MaxTime = Annotated[float | None, typer.Option(help="Seconds for each case.  [default: 60]")]
+MaxTime = Annotated[float | None, typer.Option(help="Seconds for each case.  [default: 60, stored baseline 120]")]
 
-# Seconds for each case, where nobody says.
-_MAX_TIME = 60.0
 # What says which cases are measured.
 _CASES = ("module", "network", "suite")
 
@@ -66,7 +64,7 @@ class Asked:
         check_outputs(out)
         return cls(
             typed, said, said.thresholds(threshold, margin), parsed_fail_on(typed.get("fail_on") or said.fail_on or ()),
-            bool(said.warn_only if warn_only is None else warn_only), out, typed["format_"],
+            bool(said.warn_only if warn_only is None else warn_only), out, typed.get("format_", ""),
         )  # fmt: skip
 
     @property
@@ -100,13 +98,24 @@ class Asked:
         return typed if any(self.typed.get(name) for name in _CASES) else self.settings.suite
 
     @property
+    def asks(self) -> bool:
+        """Whether anything says which cases are measured."""
+        return self.suite is not None or any(self.typed.get(name) for name in _CASES)
+
+    @property
+    def threads(self) -> int:
+        """One, where nobody says another number."""
+        typed: int | None = self.typed["threads"]
+        return typed if typed is not None else self.settings.threads or 1
+
+    @property
     def questions(self) -> "list[Question]":
         """What is to be measured, on one thread of the CPU where nobody says another number.
 
         Raises:
             UsageError: nothing is asked, or a value is none.
         """
-        if self.suite is None and not any(self.typed.get(name) for name in _CASES):
+        if not self.asks:
             raise UsageError("nothing is asked: give --module, --network or --suite, or a suite in "
                              "[tool.attnbench.check].")  # fmt: skip
         return self.questions_of(self.suite)
@@ -115,11 +124,10 @@ class Asked:
         """The same for that suite instead; None is what was typed."""
         from attnbench.engine.executors.executor import Wanted
 
-        device, threads = self.typed["device"], self.typed["threads"]
-        threads = self.settings.threads or 1 if threads is None else threads
+        device = self.typed["device"]
         given = self.typed["given"] - {"max_time"} | {"threads"}
-        typed = {**self.typed, "suite": suite, "threads": threads, "given": given}
-        del typed["max_time"]  # which is here for all of a case, and not for one of its samplings
+        typed = {**self.typed, "suite": suite, "threads": self.threads, "given": given}
+        typed.pop("max_time", None)  # which is here for all of a case, and not for one of its samplings
         return planned(typed, Wanted(device=(self.settings.device or device) if device == "auto" else device))
 
     def questions_about(self, target: str) -> "list[Question]":
@@ -150,16 +158,14 @@ class Asked:
         if self.suite is not None and self.suite == self.settings.suite:
             refuse_unused(self.settings.rules, names)
 
-    @property
-    def limits(self) -> "Limits":
-        """How long a case may take."""
-        from attnbench.engine.gate.contest import Limits
+    def limits(self, usual: "Limits") -> "Limits":
+        """How long a case may take, where nobody says as long as is usual."""
         from attnbench.metrics.asked import measuring
 
         typed = self.typed.get("max_time")
-        seconds = typed if typed is not None else self.settings.max_time or _MAX_TIME
+        seconds = typed if typed is not None else self.settings.max_time or usual.max_time
         measuring((), "1%", seconds, self.typed["timeout"], None)
-        return Limits(max_time=seconds)
+        return replace(usual, max_time=seconds)
 
     @property
     def command(self) -> str:

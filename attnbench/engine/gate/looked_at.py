@@ -47,27 +47,32 @@ def look_at(
     version: Mapping[str, Any] | None,
     timeout: float | None,
     tell: Tell,
+    *,
+    live: bool = True,
 ) -> list[Seen]:
-    """Each case as that version has it; None is the one that is there."""
+    """Each case as that version has it; None is the one that is there, whose code is not looked at. Unless `live`
+    nothing runs on the cases' device."""
     seen = []
     for question in questions:
         tell(f"counting {question.case.name}")
-        seen.append(_seen(question, channel, version, timeout))
+        seen.append(_seen(question, channel, version, timeout, live=live))
     return seen
 
 
-def _seen(question: Question, channel: Channel, version: Mapping[str, Any] | None, timeout: float | None) -> Seen:
+def _seen(
+    question: Question, channel: Channel, version: Mapping[str, Any] | None, timeout: float | None, *, live: bool
+) -> Seen:
     try:
         answer = resolution(question.case, channel, timeout, version)
         if isinstance(answer, Record):
             return Seen(answer)
-        metrics = _EXACT_ON_CUDA if answer.device.startswith("cuda") else _EXACT
+        metrics = _EXACT_ON_CUDA if live and answer.device.startswith("cuda") else _EXACT
         options = Options(metrics=metrics, threads=question.options.threads)
         record = measured(answer, channel, options, timeout, version)
         record = replace(record, repro=command(question.case, question.options))
     except UsageError as error:
         return Seen(None, str(error).rstrip("."), broken=not isinstance(error, AbsentError))
-    return Seen(record, code=_code(record, channel, version, timeout))
+    return Seen(record, code=None if version is None else _code(record, channel, version, timeout))
 
 
 def _code(

@@ -41,8 +41,11 @@ class Matched:
         return Duel(name, Side(before, version), Side(after), threshold)
 
 
-def on_one_device(questions: Sequence[Question], channel: Channel) -> tuple[list[Question], dict[str, Any]]:
-    """The Questions with `--device auto` decided, and the environment that they are answered in.
+def on_one_device(
+    questions: Sequence[Question], channel: Channel, metrics: tuple[str, ...] = ("latency",)
+) -> tuple[list[Question], dict[str, Any]]:
+    """The Questions with `--device auto` decided, and the environment that they are answered in; where the `metrics`
+    are only counted their device need not be there.
 
     Raises:
         UsageError: they are for several devices or numbers of threads, or their device is not there.
@@ -57,7 +60,7 @@ def on_one_device(questions: Sequence[Question], channel: Channel) -> tuple[list
                              f"{option}.")  # fmt: skip
     first = questions[0]
     dtypes = sorted({question.case.dtype for question in questions})
-    device, env = greeted(channel, first.case.device, dtypes, replace(first.options, metrics=("latency",)))
+    device, env = greeted(channel, first.case.device, dtypes, replace(first.options, metrics=metrics))
     return [replace(each, case=each.case.with_(device=device)) for each in questions], env
 
 
