@@ -94,7 +94,7 @@ def test_the_measured_tables_have_the_figures_that_are_known_exactly(name: str, 
 
 
 def test_every_option_it_names_is_there(cli) -> None:
-    known = "".join(cli(command, "--help").out for command in ("run", "list", "show", "audit", "fit", "doctor"))
+    known = "".join(cli(command, "--help").out for command in ("run", "list", "show", "audit", "fit", "doctor", "check", "ab"))
     known += cli("suite", "show", "--help").out
     options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README.read_text()))
     assert options

@@ -85,13 +85,13 @@ class _Sitting:
         """Whether that is all; Ctrl-C leaves what is there."""
         from rich.console import Console
 
-        from attnbench.engine.gate.twin_launcher import LAYOUT
+        from attnbench.engine.gate.twin_launcher import layout
         from attnbench.engine.workers.channels import WorkerChannel
 
         questions = [self.asked.questions_about(name) for name in self.names]
         quiet = self.asked.typed["quiet"]
         with (
-            closing(WorkerChannel(quiet=quiet, env=LAYOUT)) as channel,
+            closing(WorkerChannel(quiet=quiet, env=layout())) as channel,
             Console(stderr=True, quiet=quiet).status("loading torch") as status,
         ):
             try:

@@ -36,14 +36,14 @@ def against_base(asked: Asked) -> "tuple[Judged, bool]":
 
     from attnbench.engine.gate.contest import Limits
     from attnbench.engine.gate.revisions import checked_out, repository
-    from attnbench.engine.gate.twin_launcher import LAYOUT
+    from attnbench.engine.gate.twin_launcher import layout
     from attnbench.engine.workers.channels import WorkerChannel
 
     questions, limits, top = asked.questions, asked.limits(Limits()), repository(Path.cwd())
     assert asked.base is not None
     with (
         checked_out(top, asked.base) as revision,
-        closing(WorkerChannel(quiet=asked.typed["quiet"], env=LAYOUT)) as channel,
+        closing(WorkerChannel(quiet=asked.typed["quiet"], env=layout())) as channel,
         Console(stderr=True, quiet=asked.typed["quiet"]).status("loading torch") as status,
     ):
         sitting = _Sitting(asked, limits, top, revision, channel, status.update)
@@ -98,7 +98,6 @@ class _Sitting:
         from attnbench.engine.gate.matching import matched, vanished
         from attnbench.engine.gate.revisions import changed_files
         from attnbench.report.facts import label, varying_facts
-        from attnbench.targets.code import same_code
         from attnbench.targets.trees import Trees
 
         timeout = self.asked.typed["timeout"]
@@ -113,12 +112,7 @@ class _Sitting:
         self.asked.refuse_unused(self.names)
         written = {path.resolve() for path in self.asked.out}  # by the check itself, the last time
         changed = [path for path in changed_files(self.top, self.revision.commit) if self.top / path not in written]
-        self.same = [
-            not self.asked.typed["always_time"]
-            and pair.baseline is not None and pair.candidate is not None
-            and same_code(pair.baseline.code or {}, pair.candidate.code or {}, changed)
-            for pair in self.pairs
-        ]  # fmt: skip
+        self.same = [not self.asked.typed["always_time"] and pair.same_code(changed) for pair in self.pairs]
 
     def _suite_of_base(self) -> "Sequence[Question]":
         """What the base's own suite asks; nothing where the suite is no file of the repository, or cannot be read."""

@@ -37,13 +37,13 @@ def against_stored(asked: Asked, path: Path) -> "tuple[Judged, bool]":
     from attnbench.engine.gate.baseline import Baseline
     from attnbench.engine.gate.same_kind import parsed_allow
     from attnbench.engine.gate.stored import LIMITS
-    from attnbench.engine.gate.twin_launcher import LAYOUT
+    from attnbench.engine.gate.twin_launcher import layout
     from attnbench.engine.workers.channels import WorkerChannel
 
     baseline, allow = Baseline.load(path), parsed_allow(asked.typed["allow"] or ())
     limits, questions = asked.limits(LIMITS), _questions(asked, baseline)
     with (
-        closing(WorkerChannel(quiet=asked.typed["quiet"], env=LAYOUT)) as channel,
+        closing(WorkerChannel(quiet=asked.typed["quiet"], env=layout())) as channel,
         Console(stderr=True, quiet=asked.typed["quiet"]).status("loading torch") as status,
     ):
         sitting = _Sitting(asked, path, baseline, allow, limits, channel, status.update)

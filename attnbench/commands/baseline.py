@@ -75,7 +75,7 @@ def _update(asked: Asked, file: Path, launches: int) -> int:
 
     from attnbench.commands.against_stored import looked_at
     from attnbench.engine.gate.baseline import Baseline
-    from attnbench.engine.gate.twin_launcher import LAYOUT
+    from attnbench.engine.gate.twin_launcher import layout
     from attnbench.engine.gate.update import made, refreshed
     from attnbench.engine.workers.channels import WorkerChannel
     from attnbench.report.exporters import check_place
@@ -83,7 +83,7 @@ def _update(asked: Asked, file: Path, launches: int) -> int:
     check_place(file)
     before, questions, timeout = Baseline.load(file) if file.exists() else None, asked.questions, asked.typed["timeout"]
     with (
-        closing(WorkerChannel(quiet=asked.typed["quiet"], env=LAYOUT)) as channel,
+        closing(WorkerChannel(quiet=asked.typed["quiet"], env=layout())) as channel,
         Console(stderr=True, quiet=asked.typed["quiet"]).status("loading torch") as status,
     ):
         seen, env = looked_at(questions, channel, timeout, status.update)

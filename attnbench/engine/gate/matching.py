@@ -1,7 +1,7 @@
 """The cases of a check as both sides have them: which are there on both, which are new, which are gone."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,9 @@ from attnbench.engine.gate.looked_at import Seen
 from attnbench.engine.gate.thresholds import Threshold
 from attnbench.engine.question import Question
 from attnbench.engine.workers.channels import Channel
+from attnbench.targets.code import same_code
+from attnbench.targets.names import split
+from attnbench.targets.providers import PROVIDERS
 
 __all__ = ["Matched", "control_of", "failing", "matched", "on_one_device", "vanished"]
 
@@ -30,6 +33,19 @@ class Matched:
         """What there is of records, the candidate's first."""
         seen = (self.candidate, self.baseline)
         return [each.record for each in seen if each is not None and each.record is not None]
+
+    def same_code(self, changed: Collection[str]) -> bool:
+        """Whether both sides certainly run the same code, when these files of the repository differ.
+
+        What comes with attnbench, or from a library, is installed once for both of them.
+        """
+        if self.baseline is None or self.candidate is None or self.candidate.case is None:
+            return False
+        before, after = self.baseline.code, self.candidate.code
+        if before is None or after is None:
+            return False
+        installed = all(split(name)[0] in ("built-in", *PROVIDERS) for name in self.candidate.case.targets)
+        return (installed and not before and not after) or same_code(before, after, changed)
 
     def duel(self, name: str, threshold: Threshold, version: Mapping[str, Any] | None) -> Duel | None:
         """Both sides against each other; None where one of them cannot be measured."""

@@ -1,7 +1,7 @@
 """Launches of twins: both sides of a duel in one worker process, so that whatever disturbs it meets both."""
 
 import math
-from collections.abc import Mapping
+import os
 from dataclasses import replace
 from typing import Final
 
@@ -13,16 +13,24 @@ from attnbench.engine.workers.channels import Channel
 from attnbench.engine.workers.ending import CLASH
 from attnbench.metrics.timing.paired import Pairing
 
-__all__ = ["LAYOUT", "TwinLauncher"]
+__all__ = ["TwinLauncher", "layout"]
 
-# Pages of 2 MiB leave less to chance in where a tensor lies; older C libraries pass over it.
-LAYOUT: Final[Mapping[str, str]] = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+_TUNABLES: Final = "GLIBC_TUNABLES"
 
 # What two processes differ by, each held against a yardstick, as a standard deviation: 1 to 1.5 % were measured.
 _BETWEEN_PROCESSES = 0.015
 
 # A suspicion is measured again with so many times the samples.
 _HARDER = 2
+
+
+def layout() -> dict[str, str]:
+    """What the environment of a worker has besides: pages of 2 MiB leave less to chance in where a tensor lies.
+
+    Older C libraries pass over it; what the user has set stays.
+    """
+    own = os.environ.get(_TUNABLES)
+    return {_TUNABLES: f"glibc.malloc.hugetlb=1{f':{own}' if own else ''}"}
 
 
 class TwinLauncher:
