@@ -5,141 +5,14 @@ All but one answer in this process, and say of each case's latency what they are
 
 import functools
 import json
-import math
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
 from xml.etree import ElementTree
 
 import pytest
+from check_repository import BOTH, ONE, SHAPE, SMALL, Says, Slower, edit, found, git
 
-from attnbench.core.sequential import Told
-from attnbench.engine.gate import contest, twin_launcher
+from attnbench.engine.gate import contest
 from attnbench.engine.gate.duel import Duel, Failed, Launch
-from attnbench.engine.workers import channels
-
-SMALL = '''"""A module of the user's."""
-
-import torch
-from torch import nn
-
-STEPS = 2
-
-
-class Small(nn.Module):
-    """Of one product, and of sines."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.proj = nn.Linear(dim, 2 * dim)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.proj(x)[..., : x.shape[-1]]
-        for _ in range(STEPS):
-            z = torch.sin(y)
-        return z
-'''
-OTHER = SMALL.replace("Small", "Other")
-SUITE = '''
-[defaults]
-seq-len = 16
-dim = 8
-layout = "bnc"
-[grid.both]
-module = ["other.py:Other", "small.py:Small"]
-'''
-SHAPE = ("--seq-len", "16", "--dim", "8", "--layout", "bnc")
-ONE = ("-m", "small.py:Small", *SHAPE)
-BOTH = ("--suite", "suite.toml")
-
-
-def git(*words: str) -> str:
-    return subprocess.run(["git", *words], check=True, capture_output=True, text=True).stdout.strip()
-
-
-@pytest.fixture(autouse=True)
-def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the user's git, nor a runner of GitHub's that the tests may run on."""
-    for name in ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{name}_NAME", "A")
-        monkeypatch.setenv(f"GIT_{name}_EMAIL", "a@b")
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
-
-
-@pytest.fixture
-def repository(cli, tmp_path: Path) -> Path:
-    """The current folder, with two modules and a suite of both in its one commit."""
-    Path("small.py").write_text(SMALL)
-    Path("other.py").write_text(OTHER)
-    Path("suite.toml").write_text(SUITE)
-    git("init", "--quiet", "--initial-branch", "main")
-    git("add", "--all")
-    git("commit", "--quiet", "--message", "first")
-    return tmp_path
-
-
-def edit(name: str, old: str, new: str) -> None:
-    text = Path(name).read_text()
-    assert old in text
-    Path(name).write_text(text.replace(old, new))
-
-
-class Here(channels.InlineChannel):
-    """Answers in this process, which is taken for a fresh one."""
-
-    def __init__(self, *, quiet: bool = False, env: object = None) -> None:
-        return
-
-    def fresh(self) -> None:
-        return
-
-
-class Says:
-    """Says of each case that it is so much slower, or what became of it; `asked` are their names."""
-
-    slower: ClassVar[dict[str, float | Failed]] = {}
-    asked: ClassVar[list[str]] = []
-
-    def __init__(self, channel: object, timeout: float | None = None) -> None:
-        self.apart: dict[str, str] = {}
-
-    def fresh(self) -> None:
-        return
-
-    def launch(self, duel: Duel, seed: int, *, harder: bool) -> Launch | Failed:
-        self.asked.append(duel.name)
-        found = next((change for name, change in self.slower.items() if name in duel.name), 0.0)
-        if isinstance(found, Failed):
-            return found
-        return Launch(Told(math.log1p(found), 0.001), 2.0, 2.0 * (1 + found), "cpu")
-
-
-Slower = Callable[..., list[str]]
-
-
-@pytest.fixture
-def slower(monkeypatch: pytest.MonkeyPatch, repository: Path) -> Slower:
-    """`slower(Small=0.5)`: what is said of the latencies. Gives the names of the cases that are timed from then on."""
-    monkeypatch.setattr(channels, "WorkerChannel", Here)
-    monkeypatch.setattr(twin_launcher, "TwinLauncher", Says)
-
-    def say(**changes: float | Failed) -> list[str]:
-        monkeypatch.setattr(Says, "slower", changes)
-        monkeypatch.setattr(Says, "asked", [])
-        return Says.asked
-
-    say()
-    return say
-
-
-def found(out: str) -> dict[tuple[str, str], dict]:
-    """The verdicts of a check as JSON, by the name of the module and the reading."""
-    return {(each["case"].split(":")[1].split()[0], each["title"]): each for each in json.loads(out)["verdicts"]}
-
 
 # --- What passes, and what fails
 
@@ -412,62 +285,6 @@ def test_a_rule_for_no_case_of_the_suite_is_a_slip(cli, slower: Slower) -> None:
     code, _, err = cli("check", "--base", "HEAD")
     assert code == 2
     assert "pyproject.toml, line 5: no case is called 'smal.py*'." in " ".join(err.split())
-
-
-# --- Bad input
-
-
-BAD: list[tuple[list[str], str]] = [
-    (["--base", "nowhere", *ONE], "there is no revision 'nowhere' in "),
-    (["--base", "--help", *ONE], "'--help' names no revision"),
-    (["--base", "...", *ONE], "'...' names no revision"),
-    (["--base", "", *ONE], "check needs something to compare with"),
-    (["--base", "HEAD"], "nothing is asked: give --module, --network or --suite"),
-    ([*ONE], "check needs something to compare with: --base REF"),
-    (["--base", "HEAD", "old.jsonl", *ONE], "--base HEAD and old.jsonl exclude each other"),
-    (["--base", "HEAD", "-m", "gone.py:Small", *SHAPE], "the file gone.py does not exist"),
-    (["--base", "HEAD", "--suite", "suite.toml", *SHAPE], "suite"),
-    (["--base", "HEAD", "-m", "small.py:Smal", *SHAPE], "small.py has no 'Smal'. Did you mean 'Small'?"),
-    (["--base", "HEAD", "-m", "self_atn"], "Did you mean 'self_attn'?"),
-    (["--base", "HEAD", "--suite", "gone.toml"], "gone.toml"),
-    (["--base", "HEAD", *ONE, "--fail-on", "wors"], "--fail-on cannot name 'wors'. Did you mean 'worse'?"),
-    (["--base", "HEAD", *ONE, "--fail-on", ","], "--fail-on names nothing to fail on"),
-    (["--base", "HEAD", *ONE, "--threshold", "much"], "--threshold 'much' is no fraction"),
-    (["--base", "HEAD", *ONE, "--threshold", "-5%"], "--threshold -5% is out of range"),
-    (["--base", "HEAD", *ONE, "--threshold", "0"], "--threshold 0 is out of range"),
-    (["--base", "HEAD", *ONE, "--threshold", "nan"], "--threshold nan is out of range"),
-    (["--base", "HEAD", *ONE, "--margin", "6%"], "--margin 6% is not smaller than --threshold 5%"),
-    (["--base", "HEAD", *ONE, "--threshold", "0.5%"], "--margin 0.8% (the default) is not smaller than --threshold"),
-    (["--base", "HEAD", *ONE, "--margin", "x"], "--margin 'x' is no fraction"),
-    (["--base", "HEAD", *ONE, "--max-time", "0"], "--max-time 0 is out of range"),
-    (["--base", "HEAD", *ONE, "--max-time", "nan"], "--max-time"),
-    (["--base", "HEAD", *ONE, "--timeout", "-1"], "--timeout -1 is out of range"),
-    (["--base", "HEAD", *ONE, "--threads", "0"], "--threads 0 is out of range"),
-    (["--base", "HEAD", *ONE, "--device", "tpu"], "--device 'tpu' is unknown"),
-    (["--base", "HEAD", *ONE, "-o", "check.pdf"], "let its name end in one of .md, .json, .xml"),
-    (["--base", "HEAD", *ONE, "-o", "check"], "let its name end in one of .md, .json, .xml"),
-    (["--base", "HEAD", *ONE, "-o", ".git/config/check.md"], "cannot write"),
-    (["--base", "HEAD", *ONE, "--format", "jsn"], "unknown format 'jsn'. Did you mean 'json'?"),
-    (["old.jsonl", "new.jsonl"], "old.jsonl"),
-    (["old.jsonl", "new.jsonl", "--base", "HEAD"], "two files of records are compared as they are, and --base would"),
-    (["old.jsonl", "new.jsonl", *ONE], "and --module would be measured: give the one or the other"),
-]
-
-
-@pytest.mark.parametrize(("words", "sentence"), BAD, ids=lambda value: value if isinstance(value, str) else "")
-def test_what_cannot_be_asked(cli, slower: Slower, words: list[str], sentence: str) -> None:
-    code, out, err = cli("check", "--quiet", *words)
-    assert code == 2
-    assert sentence in " ".join(err.split())
-    assert out == "" and "Traceback" not in err
-    assert git("status", "--porcelain") == ""
-
-
-def test_without_a_repository(cli) -> None:
-    Path("small.py").write_text(SMALL)
-    code, _, err = cli("check", "--base", "HEAD", *ONE)
-    assert code == 2
-    assert "is in no git repository" in " ".join(err.split())
 
 
 # --- As it is
