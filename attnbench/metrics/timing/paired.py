@@ -121,18 +121,21 @@ def paired(
     """
     blocks = (first, second)
     quads: list[tuple[list[Ms], list[Ms]]] = []
-    deadline = clock() + how.seconds
+    deadline, check = clock() + how.seconds, max(_FEWEST, how.fewest)
     while True:
         order = (0, 1, 1, 0) if rng.random() < 0.5 else (1, 0, 0, 1)
         taken: tuple[list[Ms], list[Ms]] = ([], [])
         for which in order:
             taken[which].append(blocks[which](steps[which]))
         quads.append(taken)
-        if len(quads) < _FEWEST:
+        over = len(quads) >= how.most or (len(quads) >= _FEWEST and clock() >= deadline)
+        if not over and len(quads) < check:
             continue
-        enough = len(quads) >= how.fewest and standard_error(_log_ratios(quads, _by_cpu(quads))) <= how.error
-        if enough or len(quads) >= how.most or clock() >= deadline:
-            return _judged(quads)
+        # A look takes time, and a look after each quad would stop at the first lucky one.
+        check = len(quads) * 5 // 4
+        found = _judged(quads)
+        if over or found.error <= how.error:
+            return found
 
 
 def _judged(quads: Sequence[tuple[list[Ms], list[Ms]]]) -> Quads:
