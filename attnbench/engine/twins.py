@@ -105,7 +105,7 @@ def made_of(side: Side) -> dict[str, str]:
     """
     with side.version.active(), attention_backend(side.case.backend):
         ready(side.case)  # a module may import what it needs as late as in a step
-    return code_of(side.version)
+    return code_of(side.version, side.case.targets)
 
 
 def _share(subjects: dict[int, Subject], which: int) -> None:

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from attnbench.targets.reached import reached
 from attnbench.targets.version_finder import stays
 from attnbench.targets.versions import Version
 
@@ -26,16 +27,23 @@ _NAMES_FOR_READERS = ("LICENSE", "LICENCE", "COPYING", "NOTICE", "AUTHORS", "CHA
 _DECIDES = ("setup.py", "sitecustomize.py", "usercustomize.py")
 
 
-def code_of(version: Version) -> dict[str, str]:
-    """A digest for each module of the version that is loaded now, by its path in the repository.
+def code_of(version: Version, targets: Iterable[str] | None = None) -> dict[str, str]:
+    """A digest for each module of the version that is loaded now, by its path in the repository; with `targets` those
+    alone that bear on them.
 
     To be asked once a step has run, since modules may be imported as late as that. Positions, comments and docstrings
     do not count, except in a module that reads them.
     """
     with version.active():
-        files = {_file(module) for name, module in list(sys.modules.items()) if not stays(name)}
-    paths = {file: version.relative(file) for file in files if file}
+        loaded = {name: module for name, module in list(sys.modules.items()) if _is_code(version, name, module)}
+        mine = loaded if targets is None else reached(targets, loaded)
+    paths = {file: version.relative(file) for file in map(_file, mine.values()) if file}
     return {relative: _digest_of(file) for file, relative in paths.items() if relative is not None}
+
+
+def _is_code(version: Version, name: str, module: Any) -> bool:
+    file = None if stays(name) else _file(module)
+    return file is not None and version.relative(file) is not None
 
 
 def same_code(base: Mapping[str, str], head: Mapping[str, str], changed_files: Iterable[str]) -> bool:

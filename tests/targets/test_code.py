@@ -137,3 +137,25 @@ def test_a_file_that_may_bear_on_it_is_not_the_same_for_sure(base: Version, name
 
 def test_nothing_loaded_is_not_the_same_for_sure() -> None:
     assert not same_code({}, {}, [])
+
+
+def paths_of(base: Version, *targets: str) -> set[str]:
+    """What bears on the targets once all of the package is loaded."""
+    with base.active():
+        for name in ("mine", "near", "far", "late", "other"):
+            importlib.import_module(f"apkg.{name}")
+    return {Path(path).name for path in code_of(base, targets)}
+
+
+def test_what_another_case_has_loaded_bears_on_no_other_target(base: Version) -> None:
+    assert paths_of(base, "apkg.mine:Mine") == {"__init__.py", "mine.py", "near.py", "far.py", "late.py"}
+
+
+def test_relative_imports_are_followed(base: Version) -> None:
+    edited(base.root, "apkg/mine.py", "from apkg.near import near", "from .near import near\nfrom . import other")
+    assert paths_of(base, "apkg.mine:Mine") == {"__init__.py", "mine.py", "near.py", "far.py", "late.py", "other.py"}
+
+
+def test_with_an_import_that_stands_in_no_text_everything_bears_on_it(base: Version) -> None:
+    edited(base.root, "apkg/far.py", "def far", "import importlib\n\ndef far")
+    assert "other.py" in paths_of(base, "apkg.mine:Mine")
