@@ -1,12 +1,15 @@
-"""How often the gate is wrong: false alarms and missed slowdowns of `attnbench check --base`, beside two common rules.
+"""How often the gate is wrong: false alarms and missed slowdowns of `attnbench check`, beside two common rules.
 
-Run it as `python tests/bench/gate_error_rates.py [aa] [load] [2] [3] [5] [page] [--suites N] [--common N] [--keep
-FILE]` (by default all; hours on two cores). Everything is the product as a user has it: a scratch repository whose commits really do more
-work (102 layers for 100 are 2 % more), a suite of ten modules of 0.3 to 20 ms, and the command line. `aa` compares two
-commits of which the second makes nothing slower, `load` the same while another process works and rests at random, the
-numbers are slowdowns in per cent. The common rules see the same commits in the same run: `pytest-benchmark` with
-`--benchmark-compare-fail=median:5%`, and a loop that means 100 steps. What is measured is appended to FILE, and `page`
-writes all that FILE has into `results/gate.md`.
+Run it as `python tests/bench/gate_error_rates.py [aa] [load] [2] [3] [5] [stored] [stored-load] [stored-5] [stored-10]
+[page] [--suites N] [--common N] [--keep FILE]` (by default all; hours on two cores). Everything is the product as users
+have it: a scratch repository whose commits really do more work (102 layers for 100 are 2 % more), a suite of ten
+modules of 0.3 to 20 ms, and the command line.
+
+`aa` is `check --base` of two commits of which the second makes nothing slower, `load` the same while another process
+works and rests at random, the numbers are slowdowns in per cent. The common rules see the same commits in the same run:
+`pytest-benchmark` with `--benchmark-compare-fail=median:5%`, and a loop that means 100 steps. `stored` checks against a
+baseline that was stored before, in `stored-load` while another process works all the time. What is measured is appended
+to FILE, and `page` writes all that FILE has into `results/gate.md`.
 """
 
 import argparse
@@ -34,8 +37,30 @@ SUBJECTS = Path(__file__).with_name("gate_subjects.py")
 CASES = [("Product", 32, 32), ("Softmax", 64, 64), ("Gate", 64, 32), ("Attention", 32, 32), ("Attention", 128, 32),
          ("Attention", 192, 32), ("Linear", 64, 32), ("Linear", 256, 64), ("Feedforward", 64, 64),
          ("Feedforward", 128, 96)]  # fmt: skip
-# What is asked at each slowdown: the threshold of `check`.
-PARTS = {"aa": (0, "5%"), "load": (0, "5%"), "2": (2, "3%"), "3": (3, "5%"), "5": (5, "5%")}
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is asked: how much slower the candidate is in per cent, and the threshold of `check`."""
+
+    slower: int
+    threshold: str
+    title: str
+    stored: bool = False
+    load: str = ""
+
+
+PARTS = {
+    "aa": Part(0, "5%", "none (A/A)"),
+    "load": Part(0, "5%", "none (A/A), under load", load="random"),
+    "2": Part(2, "3%", "2 %"),
+    "3": Part(3, "5%", "3 %"),
+    "5": Part(5, "5%", "5 %"),
+    "stored": Part(0, "5%", "none (A/A)", stored=True),
+    "stored-load": Part(0, "5%", "none (A/A), half the machine taken", stored=True, load="always"),
+    "stored-5": Part(5, "5%", "5 %", stored=True),
+    "stored-10": Part(10, "5%", "10 %", stored=True),
+}
 LIMIT = 1.05  # of the common rules
 RULES = ("check", "pytest-benchmark", "mean of 100")
 
@@ -75,7 +100,7 @@ rng = random.Random(int(sys.argv[1])); block = list(range(200_000))
 while True:
     end = time.monotonic() + rng.uniform(0.2, 4)
     while time.monotonic() < end: sum(block)
-    time.sleep(rng.uniform(0.2, 4))
+    if sys.argv[2] == "random": time.sleep(rng.uniform(0.2, 4))
 """
 
 
@@ -124,19 +149,31 @@ class Scratch:
         tree.mkdir()
         (tree / "subjects.py").write_text(text)
 
-    def at(self, slower: int) -> None:
+    def at(self, slower: int | str) -> None:
         self._git("checkout", "-q", f"slower-{slower}")
+
+    def attnbench(self, *words: str) -> int:
+        """The exit code of the command, for the suite on the CPU."""
+        command = [sys.executable, "-m", "attnbench", *words, "--suite", "gate.toml", "--device", "cpu", "-q"]
+        return subprocess.run(command, cwd=self.repository, env=ENVIRONMENT, capture_output=True).returncode
+
+    @property
+    def baseline(self) -> Path:
+        return self.folder / "baseline.jsonl"
+
+    def store(self) -> None:
+        """A stored baseline of the base, once the machine is quiet enough for it."""
+        self.at("base")
+        while not self.baseline.exists() and self.attnbench("baseline", "update", str(self.baseline)):
+            print("the machine is too noisy for a baseline: once more", flush=True)
 
 
 def check(scratch: Scratch, part: str, suite: str) -> Iterator[Finding]:
-    slower, threshold = PARTS[part]
-    scratch.at(slower)
+    asked = PARTS[part]
+    scratch.at(asked.slower)
     begin, out = time.monotonic(), scratch.folder / "check.json"
-    subprocess.run(
-        [sys.executable, "-m", "attnbench", "check", "--base", "slower-base", "--suite", "gate.toml", "--device", "cpu",
-         "--threshold", threshold, "-o", str(out), "-q"],
-        cwd=scratch.repository, env=ENVIRONMENT, capture_output=True, check=False,
-    )  # fmt: skip
+    against = [str(scratch.baseline)] if asked.stored else ["--base", "slower-base"]
+    scratch.attnbench("check", *against, "--threshold", asked.threshold, "-o", str(out))
     seconds = (time.monotonic() - begin) / len(CASES)
     for found in json.loads(out.read_text())["verdicts"]:
         if found["title"] == "Latency":
@@ -150,7 +187,7 @@ def pytest_benchmark(scratch: Scratch, part: str, suite: str) -> Iterator[Findin
     begin = time.monotonic()
     medians = [
         {each["name"]: each["stats"]["median"] for each in _pytest(scratch, tag)}
-        for tag in ("base", str(PARTS[part][0]))
+        for tag in ("base", str(PARTS[part].slower))
     ]
     yield from _ratios("pytest-benchmark", part, suite, medians, begin)
 
@@ -166,7 +203,7 @@ def _pytest(scratch: Scratch, tag: str) -> list[dict]:  # type: ignore[type-arg]
 
 def mean_of_100(scratch: Scratch, part: str, suite: str) -> Iterator[Finding]:
     begin, means = time.monotonic(), []
-    for tag in ("base", str(PARTS[part][0])):
+    for tag in ("base", str(PARTS[part].slower)):
         words = [sys.executable, "-c", LOOP, str(scratch.folder / tag / "subjects.py"), json.dumps(CASES)]
         done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, check=True)
         means.append(json.loads(done.stdout))
@@ -186,11 +223,11 @@ METHODS: tuple[Callable[[Scratch, str, str], Iterator[Finding]], ...] = (check, 
 
 @contextmanager
 def load(part: str, seed: int) -> Iterator[None]:
-    """Another process that works and rests, each for 0.2 to 4 s."""
-    if part != "load":
+    """Another process that works, and rests in between where the part says so, each for 0.2 to 4 s."""
+    if not PARTS[part].load:
         yield
         return
-    process = subprocess.Popen([sys.executable, "-c", BUSY, str(seed)])
+    process = subprocess.Popen([sys.executable, "-c", BUSY, str(seed), PARTS[part].load])
     try:
         yield
     finally:
@@ -201,11 +238,13 @@ def load(part: str, seed: int) -> Iterator[None]:
 def measure(parts: Sequence[str], suites: int, common: int, keep: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         scratch = Scratch(Path(folder))
+        if any(PARTS[part].stored for part in parts):
+            scratch.store()
         for number in range(suites):
             for part in parts:
                 suite = f"{part}-{datetime.now(UTC):%H%M%S}-{number}"
                 with load(part, number), keep.open("a") as file:
-                    for method in METHODS if number < common else METHODS[:1]:
+                    for method in METHODS if number < common and not PARTS[part].stored else METHODS[:1]:
                         found = list(method(scratch, part, suite))
                         file.writelines(json.dumps(asdict(each)) + "\n" for each in found)
                         said = [each.outcome for each in found if each.outcome != "same"]
@@ -218,23 +257,31 @@ def page(keep: Path) -> str:
         "# How often the gate is wrong",
         "",
         "Made by `python tests/bench/gate_error_rates.py`: ten modules of 0.3 to 20 ms in a scratch repository, whose "
-        "commits do 0, 2, 3 and 5 % more work (layers of a hundred), compared by `attnbench check --base` as a user "
-        "runs it, and by two common rules in the same run. *Under load* another process works and rests at random, for "
-        "0.2 to 4 s each.",
+        "commits do 0, 2, 3, 5 and 10 % more work (layers of a hundred), compared by `attnbench check` as a user runs "
+        "it, and by two common rules in the same run. *Under load* another process works and rests at random, for 0.2 "
+        "to 4 s each.",
         "",
         f"{_cpu()}, {os.cpu_count()} virtual cores, one thread; torch {_torch()}; {datetime.now(UTC):%Y-%m-%d}.",
-        "",
-        "| slowdown | threshold | rule | comparisons | fail | cannot judge | suites of 10 that fail | seconds a case, median |",
-        "|---|---|---|---:|---:|---:|---:|---:|",
     ]  # fmt: skip
-    for part, (slower, threshold) in PARTS.items():
-        for rule in RULES:
-            if mine := [each for each in found if each.part == part and each.rule == rule]:
-                named = {"aa": "none (A/A)", "load": "none (A/A), under load"}.get(part, f"{slower} %")
-                asked = threshold if rule == "check" else "5%"
-                lines.append(f"| {named} | {asked} | {rule} | {_row(mine)} |")
-    spreads = _spreads([each for each in found if each.rule == "check"])
-    return "\n".join([*lines, "", *spreads]) + "\n"
+    lines += _section(found, "`check --base`: two revisions in one process", stored=False)
+    lines += _section(found, "`check FILE`: a stored baseline", stored=True)
+    return "\n".join(lines) + "\n"
+
+
+HEAD = ("| slowdown | threshold | rule | comparisons | fail | cannot judge | suites of 10 that fail | seconds a case "
+        "(median) |", "|---|---|---|---:|---:|---:|---:|---:|")  # fmt: skip
+
+
+def _section(found: Sequence[Finding], title: str, *, stored: bool) -> list[str]:
+    parts = {name: part for name, part in PARTS.items() if part.stored == stored}
+    rows = [
+        f"| {part.title} | {part.threshold if rule == 'check' else '5%'} | {rule} | {_row(mine)} |"
+        for name, part in parts.items()
+        for rule in RULES
+        if (mine := [each for each in found if each.part == name and each.rule == rule])
+    ]
+    spreads = _spreads([each for each in found if each.rule == "check" and each.part in parts])
+    return ["", f"## {title}", "", *HEAD, *rows, "", *spreads] if rows else []
 
 
 def _row(found: Sequence[Finding]) -> str:
@@ -250,13 +297,13 @@ def _row(found: Sequence[Finding]) -> str:
 
 def _spreads(found: Sequence[Finding]) -> Iterator[str]:
     """What a process says less what is true, over all processes of a part."""
-    for part, (slower, _) in PARTS.items():
-        errors = [log1p(ratio - 1) - log1p(slower / 100) for each in found if each.part == part for ratio in each.launches]
-        if errors:
+    for name, part in PARTS.items():
+        launches = [ratio for each in found if each.part == name for ratio in each.launches]
+        if errors := [log1p(ratio - 1) - log1p(part.slower / 100) for ratio in launches]:
             middle, spread = statistics.fmean(errors), statistics.pstdev(errors)
             typical = statistics.median(map(abs, errors)) / 0.6745
-            yield (f"- {part}: {len(errors)} processes; what one says is off by {expm1(middle):+.2%} on average, with a "
-                   f"standard deviation of {spread:.2%} ({typical:.2%} by the median of the deviations)")  # fmt: skip
+            yield (f"- {name}: {len(errors)} processes; what one says is off by {expm1(middle):+.2%} on average, with "
+                   f"a standard deviation of {spread:.2%} ({typical:.2%} by the median of the deviations)")  # fmt: skip
 
 
 def _cpu() -> str:

@@ -36,12 +36,14 @@ class Limits:
 
     Of `fewest` to `most` the answer is sought; a suspicion goes to others, and is looked at when so many of them have
     been asked as `looks` say. `max_time` is of each duel alone, with its part of the time that processes take to start;
-    a process under way is not cut short, and a suspicion has its first look in any case.
+    a process under way is not cut short, and a suspicion has its first look in any case. Where so many as `hopeless`
+    says were disturbed, and not one was calm, no others are asked.
     """
 
     fewest: int = 3
     most: int = 12
     looks: tuple[int, ...] = (2, 4, 8, 12)
+    hopeless: int = 4
     max_time: float = 60.0
 
 
@@ -200,7 +202,8 @@ class Contest:
 
     def _disturbed(self, course: Course) -> bool:
         """Whether so many processes were disturbed that the next ones will be as well."""
-        return len(course.disturbed) >= self._limits.most
+        count, limit = len(course.disturbed), self._limits
+        return count >= limit.most or (count >= limit.hopeless and not course.every)
 
     def _undecided(self, course: Course) -> str:
         limit, heard, threshold = self._limits, len(course.every), course.duel.threshold
