@@ -8,7 +8,8 @@ from attnbench.core.errors import UsageError
 from attnbench.engine.gate.same_kind import ALLOWED, parsed_allow, same_kind
 
 GPU = {"device_name": "NVIDIA H200", "cpu": "Xeon", "cores": 16, "system": "Linux", "threads": 1,
-       "torch": "2.8.0+cu126", "python": "3.11.9", "cuda": "12.6", "driver": "550.54.15", "flags": {"allow_tf32_matmul": False}}  # fmt: skip
+       "torch": "2.8.0+cu126", "python": "3.11.9", "cuda": "12.6", "driver": "550.54.15",
+       "flags": {"allow_tf32_matmul": False}}  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ class Loads:
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
-    """One whose loop takes a millisecond before and three after, whose watch sees what is said, and with others on it."""
+    """Its loop takes a millisecond before and three after, its watch sees what is said, and others are on it."""
     said = SimpleNamespace(looks=iter([("thermal",), ()]), loops=iter([1e-3] * 25 + [3e-3] * 25), shared=True)
     monkeypatch.setattr(disturbance, "watch", lambda device: SimpleNamespace(look=lambda: next(said.looks)))
     monkeypatch.setattr(disturbance, "_loop_seconds", lambda: next(said.loops))
