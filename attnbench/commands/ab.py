@@ -9,7 +9,7 @@ import typer
 
 from attnbench.commands import options as opt
 from attnbench.commands.judging import Asked, MaxTime, Threshold
-from attnbench.commands.terminal import CANNOT_JUDGE, INTERRUPTED, interruptible, new_console
+from attnbench.commands.terminal import CANNOT_JUDGE, INTERRUPTED, interruptible, new_console, telling
 from attnbench.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -83,8 +83,6 @@ class _Sitting:
 
     def measure(self) -> bool:
         """Whether that is all; Ctrl-C leaves what is there."""
-        from rich.console import Console
-
         from attnbench.engine.gate.twin_launcher import layout
         from attnbench.engine.workers.channels import WorkerChannel
 
@@ -92,10 +90,10 @@ class _Sitting:
         quiet = self.asked.typed["quiet"]
         with (
             closing(WorkerChannel(quiet=quiet, env=layout())) as channel,
-            Console(stderr=True, quiet=quiet).status("loading torch") as status,
+            telling(quiet=quiet) as say,
         ):
             try:
-                self._measure(questions[0], questions[1], channel, status.update)
+                self._measure(questions[0], questions[1], channel, say)
             except KeyboardInterrupt:
                 return False
         return True

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench.commands.judging import Asked
+from attnbench.commands.terminal import telling
 from attnbench.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ def against_base(asked: Asked) -> "tuple[Judged, bool]":
     Raises:
         UsageError: there is no such revision, or a target is nowhere.
     """
-    from rich.console import Console
-
     from attnbench.engine.gate.contest import Limits
     from attnbench.engine.gate.revisions import checked_out, repository
     from attnbench.engine.gate.twin_launcher import layout
@@ -44,9 +43,9 @@ def against_base(asked: Asked) -> "tuple[Judged, bool]":
     with (
         checked_out(top, asked.base) as revision,
         closing(WorkerChannel(quiet=asked.typed["quiet"], env=layout())) as channel,
-        Console(stderr=True, quiet=asked.typed["quiet"]).status("loading torch") as status,
+        telling(quiet=asked.typed["quiet"]) as tell,
     ):
-        sitting = _Sitting(asked, limits, top, revision, channel, status.update)
+        sitting = _Sitting(asked, limits, top, revision, channel, tell)
         try:
             sitting.measure(questions)
         except KeyboardInterrupt:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench.commands.judging import Asked
+from attnbench.commands.terminal import telling
 
 if TYPE_CHECKING:
     from attnbench.core.record import Record
@@ -32,8 +33,6 @@ def against_stored(asked: Asked, path: Path) -> "tuple[Judged, bool]":
     Raises:
         UsageError: the file is no baseline, or nothing of what is asked is there.
     """
-    from rich.console import Console
-
     from attnbench.engine.gate.baseline import Baseline
     from attnbench.engine.gate.same_kind import parsed_allow
     from attnbench.engine.gate.stored import LIMITS
@@ -44,9 +43,9 @@ def against_stored(asked: Asked, path: Path) -> "tuple[Judged, bool]":
     limits, questions = asked.limits(LIMITS), _questions(asked, baseline)
     with (
         closing(WorkerChannel(quiet=asked.typed["quiet"], env=layout())) as channel,
-        Console(stderr=True, quiet=asked.typed["quiet"]).status("loading torch") as status,
+        telling(quiet=asked.typed["quiet"]) as tell,
     ):
-        sitting = _Sitting(asked, path, baseline, allow, limits, channel, status.update)
+        sitting = _Sitting(asked, path, baseline, allow, limits, channel, tell)
         try:
             sitting.measure(questions)
         except KeyboardInterrupt:

@@ -7,7 +7,7 @@ import typer
 
 from attnbench.commands import options as opt
 from attnbench.commands.judging import Asked
-from attnbench.commands.terminal import INTERRUPTED, interruptible
+from attnbench.commands.terminal import INTERRUPTED, interruptible, telling
 from attnbench.core.errors import UsageError
 
 __all__ = ["baseline"]
@@ -71,8 +71,6 @@ def update(
 def _update(asked: Asked, file: Path, launches: int) -> int:
     from contextlib import closing
 
-    from rich.console import Console
-
     from attnbench.commands.against_stored import looked_at
     from attnbench.engine.gate.baseline import Baseline
     from attnbench.engine.gate.twin_launcher import layout
@@ -84,14 +82,14 @@ def _update(asked: Asked, file: Path, launches: int) -> int:
     before, questions, timeout = Baseline.load(file) if file.exists() else None, asked.questions, asked.typed["timeout"]
     with (
         closing(WorkerChannel(quiet=asked.typed["quiet"], env=layout())) as channel,
-        Console(stderr=True, quiet=asked.typed["quiet"]).status("loading torch") as status,
+        telling(quiet=asked.typed["quiet"]) as tell,
     ):
-        seen, env = looked_at(questions, channel, timeout, status.update)
+        seen, env = looked_at(questions, channel, timeout, tell)
         absent = next((each.absent for each in seen if each.absent), "")
         if absent:
             raise UsageError(f"{absent}.")
         records = [each.record for each in seen if each.record is not None]
-        found = made(records, channel, env, launches=launches, timeout=timeout, tell=status.update)
+        found = made(records, channel, env, launches=launches, timeout=timeout, tell=tell)
     whole = found if before is None else refreshed(before, found)
     whole.write(file)
     kept = len(whole.lines) - len(found.lines)

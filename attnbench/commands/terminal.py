@@ -1,7 +1,8 @@
 """What commands share of a terminal: the console they draw on, and the files of records they read."""
 
 import signal
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -13,11 +14,14 @@ if TYPE_CHECKING:
 
     from attnbench.core.record import Record
 
-__all__ = ["CANNOT_JUDGE", "INTERRUPTED", "USAGE", "interruptible", "loaded", "new_console", "say_set_aside"]
+__all__ = ["CANNOT_JUDGE", "INTERRUPTED", "USAGE", "interruptible", "loaded", "new_console", "say_set_aside",
+           "telling"]  # fmt: skip
 
 # Exit codes; 0 is done, and 1 a regression or a false claim.
 USAGE, CANNOT_JUDGE, INTERRUPTED = 2, 3, 130
 _NARROWEST = 20
+# Seconds between two lines in a log: enough to see that it goes on.
+_IN_A_LOG = 30.0
 
 
 def new_console() -> "Console":
@@ -61,3 +65,25 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def telling(*, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Says on standard error what is being done: on a terminal in a line that changes, in a log in one now and then."""
+    from rich.console import Console
+
+    console = Console(stderr=True, quiet=quiet, highlight=False, markup=False)
+    with console.status("loading torch") as status:
+        yield status.update if console.is_terminal else _now_and_then(console)
+
+
+def _now_and_then(console: "Console") -> Callable[[str], None]:
+    last = time.monotonic()
+
+    def tell(what: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _IN_A_LOG:
+            last = time.monotonic()
+            console.print(what, soft_wrap=True)
+
+    return tell

@@ -1,15 +1,16 @@
 """How often the gate is wrong: false alarms and missed slowdowns of `attnbench check`, beside two common rules.
 
 Run it as `python tests/bench/gate_error_rates.py [aa] [load] [2] [3] [5] [stored] [stored-load] [stored-5] [stored-10]
-[page] [--suites N] [--common N] [--keep FILE]` (by default all; hours on two cores). Everything is the product as users
+[path] [page] [--suites N] [--common N] [--keep FILE]` (by default all; hours on two cores). Everything is the product as users
 have it: a scratch repository whose commits really do more work (102 layers for 100 are 2 % more), a suite of ten
 modules of 0.3 to 20 ms, and the command line.
 
 `aa` is `check --base` of two commits of which the second makes nothing slower, `load` the same while another process
 works and rests at random, the numbers are slowdowns in per cent. The common rules see the same commits in the same run:
 `pytest-benchmark` with `--benchmark-compare-fail=median:5%`, and a loop that means 100 steps. `stored` checks against a
-baseline that was stored before, in `stored-load` while another process works all the time. What is measured is appended
-to FILE, and `page` writes all that FILE has into `results/gate.md`.
+baseline that was stored before, in `stored-load` while another process works all the time. `path` is the exit code where
+a commit makes a module 10 % slower, and where one edits a docstring. What is measured is appended to FILE, and `page`
+writes all that FILE has into `results/gate.md`.
 """
 
 import argparse
@@ -134,6 +135,7 @@ class Scratch:
         self._commit("0", text.replace("UNUSED = 0", "UNUSED = 1"))
         for slower in (2, 3, 5, 10):
             self._commit(str(slower), text.replace("LAYERS = 100", f"LAYERS = {100 + slower}"))
+        self._commit("docs", text.replace("N times", "a number of times").replace('"""A unit', '"""One unit'))
         (folder / "bench_subjects.py").write_text(BENCHMARKS.format(cases=CASES))
 
     def _git(self, *words: str) -> None:
@@ -155,6 +157,13 @@ class Scratch:
     def attnbench(self, *words: str) -> int:
         """The exit code of the command, for the suite on the CPU."""
         command = [sys.executable, "-m", "attnbench", *words, "--suite", "gate.toml", "--device", "cpu", "-q"]
+        return subprocess.run(command, cwd=self.repository, env=ENVIRONMENT, capture_output=True).returncode
+
+    def path(self, tag: str) -> int:
+        """The exit code of a check of one module at that commit, against the base."""
+        self.at(tag)
+        words = ["check", "--base", "slower-base", "--module", "subjects.py:Attention", "--seq-len", "128", "--dim", "32"]
+        command = [sys.executable, "-m", "attnbench", *words, "--device", "cpu", "-q"]
         return subprocess.run(command, cwd=self.repository, env=ENVIRONMENT, capture_output=True).returncode
 
     @property
@@ -251,6 +260,17 @@ def measure(parts: Sequence[str], suites: int, common: int, keep: Path) -> None:
                         print(f"{suite:16} {found[0].rule:18} {found[0].seconds:5.1f} s a case", *said, flush=True)
 
 
+def walk_the_path(keep: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder, keep.open("a") as file:
+        scratch = Scratch(Path(folder))
+        for tag in ("10", "docs"):
+            begin = time.monotonic()
+            code = scratch.path(tag)
+            found = Finding("path", tag, "check", tag, str(code), code == 1, None, time.monotonic() - begin)
+            file.write(json.dumps(asdict(found)) + "\n")
+            print(f"{tag}: exit code {code} after {found.seconds:.0f} s", flush=True)
+
+
 def page(keep: Path) -> str:
     found = [Finding(**json.loads(line)) for line in keep.read_text().splitlines()]
     lines = [
@@ -265,6 +285,7 @@ def page(keep: Path) -> str:
     ]  # fmt: skip
     lines += _section(found, "`check --base`: two revisions in one process", stored=False)
     lines += _section(found, "`check FILE`: a stored baseline", stored=True)
+    lines += _path([each for each in found if each.part == "path"])
     return "\n".join(lines) + "\n"
 
 
@@ -282,6 +303,12 @@ def _section(found: Sequence[Finding], title: str, *, stored: bool) -> list[str]
     ]
     spreads = _spreads([each for each in found if each.rule == "check" and each.part in parts])
     return ["", f"## {title}", "", *HEAD, *rows, "", *spreads] if rows else []
+
+
+def _path(found: Sequence[Finding]) -> list[str]:
+    made = {"10": "makes the module 10 % slower", "docs": "edits a docstring"}
+    told = [f"- a commit that {made[each.case]}: exit code {each.outcome}, after {each.seconds:.0f} s" for each in found]
+    return ["", "## The whole path: one module, one commit", "", *told] if told else []
 
 
 def _row(found: Sequence[Finding]) -> str:
@@ -319,17 +346,19 @@ def _torch() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, "page"], default=[*PARTS, "page"])
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, "path", "page"], default=[*PARTS, "path", "page"])
     parser.add_argument("--suites", type=int, default=20)
     parser.add_argument("--common", type=int, default=4, help="suites that the common rules see, too")
     parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()) / "attnbench-gate.jsonl")
     asked = parser.parse_args()
     if shutil.which("git") is None:
         parser.error("git is not installed")
-    parts = [part for part in asked.parts if part != "page"]
+    parts = [part for part in asked.parts if part in PARTS]
     if parts:
         random.seed(0)
         measure(parts, asked.suites, asked.common, asked.keep)
+    if "path" in asked.parts:
+        walk_the_path(asked.keep)
     if "page" in asked.parts:
         PAGE.write_text(page(asked.keep), encoding="utf-8")
         print(PAGE.read_text())
