@@ -1,16 +1,16 @@
 """How often the gate is wrong: false alarms and missed slowdowns of `attnbench check`, beside two common rules.
 
 Run it as `python tests/bench/gate_error_rates.py [aa] [load] [2] [3] [5] [stored] [stored-load] [stored-5] [stored-10]
-[path] [page] [--suites N] [--common N] [--keep FILE]` (by default all; hours on two cores). Everything is the product as users
-have it: a scratch repository whose commits really do more work (102 layers for 100 are 2 % more), a suite of ten
+[path] [page] [--suites N] [--common N] [--keep FILE]` (by default all; hours on two cores). Everything is the product as
+users have it: a scratch repository whose commits really do more work (102 layers for 100 are 2 % more), a suite of ten
 modules of 0.3 to 20 ms, and the command line.
 
 `aa` is `check --base` of two commits of which the second makes nothing slower, `load` the same while another process
 works and rests at random, the numbers are slowdowns in per cent. The common rules see the same commits in the same run:
 `pytest-benchmark` with `--benchmark-compare-fail=median:5%`, and a loop that means 100 steps. `stored` checks against a
-baseline that was stored before, in `stored-load` while another process works all the time. `path` is the exit code where
-a commit makes a module 10 % slower, and where one edits a docstring. What is measured is appended to FILE, and `page`
-writes all that FILE has into `results/gate.md`.
+baseline that was stored before, in `stored-load` while another process works all the time. `path` is the exit code
+where a commit makes a module 10 % slower, and where one edits a docstring. What is measured is appended to FILE, and
+`page` writes all that FILE has into `results/gate.md`.
 """
 
 import argparse
@@ -162,8 +162,8 @@ class Scratch:
     def path(self, tag: str) -> int:
         """The exit code of a check of one module at that commit, against the base."""
         self.at(tag)
-        words = ["check", "--base", "slower-base", "--module", "subjects.py:Attention", "--seq-len", "128", "--dim", "32"]
-        command = [sys.executable, "-m", "attnbench", *words, "--device", "cpu", "-q"]
+        words = "check --base slower-base --module subjects.py:Attention --seq-len 128 --dim 32 --device cpu -q"
+        command = [sys.executable, "-m", "attnbench", *words.split()]
         return subprocess.run(command, cwd=self.repository, env=ENVIRONMENT, capture_output=True).returncode
 
     @property
@@ -307,7 +307,7 @@ def _section(found: Sequence[Finding], title: str, *, stored: bool) -> list[str]
 
 def _path(found: Sequence[Finding]) -> list[str]:
     made = {"10": "makes the module 10 % slower", "docs": "edits a docstring"}
-    told = [f"- a commit that {made[each.case]}: exit code {each.outcome}, after {each.seconds:.0f} s" for each in found]
+    told = [f"- a commit that {made[each.case]}: exit code {each.outcome} ({each.seconds:.0f} s)" for each in found]
     return ["", "## The whole path: one module, one commit", "", *told] if told else []
 
 
