@@ -1,9 +1,9 @@
 """How often the gate is wrong: false alarms and missed slowdowns of `attnbench check`, beside two common rules.
 
 Run it as `python tests/bench/gate_error_rates.py [aa] [load] [2] [3] [5] [stored] [stored-load] [stored-5] [stored-10]
-[path] [page] [--suites N] [--common N] [--keep FILE]` (by default all; hours on two cores). Everything is the product as
-users have it: a scratch repository whose commits really do more work (102 layers for 100 are 2 % more), a suite of ten
-modules of 0.3 to 20 ms, and the command line.
+[path] [page] [--suites N] [--common N] [--keep FILE]` (by default all; hours on two cores). Everything is the product
+as users have it: a scratch repository whose commits really do more work (102 layers for 100 are 2 % more), a suite of
+ten modules of 0.3 to 20 ms, and the command line.
 
 `aa` is `check --base` of two commits of which the second makes nothing slower, `load` the same while another process
 works and rests at random, the numbers are slowdowns in per cent. The common rules see the same commits in the same run:

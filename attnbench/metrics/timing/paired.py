@@ -48,7 +48,7 @@ class Pairing:
     error: float = 0.003
     fewest: int = 20
     most: int = 400
-    seconds: float = 1.2
+    seconds: float = 0.8
     block_ms: float = 0.5
 
 
