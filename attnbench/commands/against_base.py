@@ -189,7 +189,7 @@ class _Sitting:
         threshold = self.asked.thresholds.of(name).tolerance
         if self.same[number]:
             found.append(not_timed(first, name, threshold))
-        elif (course := self._course(number)) is not None and self.contest is not None:
+        elif (course := self._course(number)) is not None and self.contest is not None and not course.broken:
             found.append(timed(first, name, course.decision(self.contest.spread), course.times, threshold))
         place = self._place(first.case.target)
         return [replace(each, **place) for each in found]

@@ -143,6 +143,14 @@ def test_one_that_fails_only_when_it_is_timed_fails_as_well(cli, slower: Slower)
     assert "12 GiB" in out
 
 
+def test_what_neither_version_can_is_no_regression(cli, slower: Slower) -> None:
+    edit("small.py", "STEPS = 2", "STEPS = 3")
+    slower(Small=Failed(1, "oom", "it needs 12 GiB", Failed(0, "oom", "it needs 12 GiB")))
+    code, out, _ = cli("check", "--base", "HEAD", *ONE, "--format", "json")
+    assert code == 0
+    assert found(out)["Small", "Status"]["outcome"] == "same" and ("Small", "Latency") not in found(out)
+
+
 def test_ctrl_c_leaves_what_is_known(cli, slower: Slower, monkeypatch: pytest.MonkeyPatch) -> None:
     edit("small.py", "2 * dim", "4 * dim")
 

@@ -84,6 +84,11 @@ class Course:
                 statistics.median(launch.candidate_ms for launch in heard))  # fmt: skip
 
     @property
+    def broken(self) -> bool:
+        """Whether a side of it cannot be run, so that there is no latency to judge."""
+        return self.failed is not None and self.failed.which is not None
+
+    @property
     def open(self) -> bool:
         """Whether it is still to be decided."""
         return self.answer is None and not self.reason
@@ -161,7 +166,7 @@ class Contest:
         self._rounds += 1
         begin = self._clock()
         self._launcher.fresh()
-        everyone = [*courses, *([self.control] if self.control else [])]
+        everyone = [*courses, *([self.control] if self.control and not self.control.failed else [])]
         # Another order in each process: who comes first finds another memory than who comes last.
         for number, course in enumerate(self._rng.sample(everyone, len(everyone)), 1):
             self._tell(f"{'confirming' if harder else 'round'} {self._rounds}: {course.duel.name} "

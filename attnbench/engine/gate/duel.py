@@ -63,11 +63,15 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A process that gave no answer: `which` side it failed on (0 is the baseline), None where both were there."""
+    """A process that gave no answer: `which` side it failed on (0 is the baseline), None where both were there.
+
+    `other` is how the other side fails, where it does so too.
+    """
 
     which: int | None
     status: str
     reason: str
+    other: "Failed | None" = None
 
 
 class Launcher(Protocol):

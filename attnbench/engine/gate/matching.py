@@ -125,11 +125,12 @@ def control_of(duels: Sequence[Duel], costs: Sequence[int]) -> Duel | None:
 
 
 def failing(pair: Matched, failed: Failed) -> Matched:
-    """The pair with the record of the side that failed when it was run, where it is known which."""
-    if failed.which is None:
-        return pair
-    name = ("baseline", "candidate")[failed.which]
-    seen: Seen = getattr(pair, name)
-    assert seen.record is not None  # it was built
-    record = replace(seen.record, status=failed.status, reason=failed.reason)
-    return replace(pair, **{name: replace(seen, record=record)})
+    """The pair with the records of the sides that failed when they were run, where it is known which."""
+    for each in (failed, failed.other):
+        if each is not None and each.which is not None:
+            name = ("baseline", "candidate")[each.which]
+            seen: Seen = getattr(pair, name)
+            assert seen.record is not None  # it was built
+            record = replace(seen.record, status=each.status, reason=each.reason)
+            pair = replace(pair, **{name: replace(seen, record=record)})
+    return pair

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from attnbench.core.errors import UsageError
 from attnbench.core.sequential import Told
 from attnbench.core.surroundings import Surroundings
 from attnbench.engine.gate.duel import Failed, Launch, Side
@@ -15,11 +14,7 @@ __all__ = ["pair"]
 
 
 def pair(channel: Channel, sides: tuple[Side, Side], how: Pairing, seed: int, timeout: float | None) -> Launch | Failed:
-    """What the process behind the channel says of two sides.
-
-    Raises:
-        UsageError: a target is not there.
-    """
+    """What the process behind the channel says of two sides."""
     request = {"do": "twins", "case": sides[1].case.to_dict(), "sides": [side.to_dict() for side in sides],
                "how": asdict(how), "seed": seed}  # fmt: skip
     which: int | None = None
@@ -34,8 +29,8 @@ def pair(channel: Channel, sides: tuple[Side, Side], how: Pairing, seed: int, ti
                     around = Surroundings.from_dict(event)
                 case "quads":
                     found = _launch(event, around)
-                case "usage":
-                    raise UsageError(event["text"])
+                case "usage":  # it was there when it was counted: somebody is editing it
+                    return Failed(which, "error", str(event["text"]).rstrip("."))
                 case "done" if found is None:
                     return Failed(which, event["status"], event["reason"])
     except WorkerDied as death:

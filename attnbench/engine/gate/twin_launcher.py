@@ -20,7 +20,7 @@ _TUNABLES: Final = "GLIBC_TUNABLES"
 # What two processes differ by, each held against a yardstick, as a standard deviation: 1 to 1.5 % were measured.
 _BETWEEN_PROCESSES = 0.015
 
-# A suspicion is measured again with so many times the samples; more would be better spent on other processes, since what
+# A suspicion is measured again with so many times the samples; more is better spent on other processes, since what
 # two of them differ by does not go away.
 _HARDER = 1.5
 
@@ -54,10 +54,20 @@ class TwinLauncher:
             seconds=_HARDER * self._how.seconds, error=self._how.error / _HARDER**0.5)  # fmt: skip
         if duel.name not in self.apart:
             found = pair(self._channel, duel.sides, how, seed, self._timeout)
-            if not isinstance(found, Failed) or found.status != CLASH:
+            if not isinstance(found, Failed):
                 return found
+            if found.status != CLASH:
+                return self._with_the_other(found, duel, how, seed)
             self.apart[duel.name] = found.reason
         return self._apart(duel, how, seed)
+
+    def _with_the_other(self, failed: Failed, duel: Duel, how: Pairing, seed: int) -> Failed:
+        """Which side was built first is chance: what neither can is no difference between them."""
+        if failed.which is None:
+            return failed
+        side = duel.sides[1 - failed.which]
+        found = pair(self._channel, (side, side), how, seed, self._timeout)
+        return replace(failed, other=replace(found, which=1 - failed.which) if isinstance(found, Failed) else None)
 
     def _apart(self, duel: Duel, how: Pairing, seed: int) -> Launch | Failed:
         """Each side in a process of its own; the order is by chance."""
