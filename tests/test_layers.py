@@ -98,7 +98,7 @@ MEASURED = ["run", "-m", "se", "--res", "4", "--metrics", "params", "-q"]  # whi
 @pytest.mark.parametrize(
     "command",
     [["--help"], ["list"], ["show", "self_attn"], ["run", "--help"], ["doctor", "--help"], ["--version"],
-     ["suite", "list"], MEASURED],
+     ["suite", "list"], ["check", "--help"], ["ab", "--help"], ["baseline", "update", "--help"], MEASURED],
 )  # fmt: skip
 def test_what_needs_no_torch_loads_no_torch(command: list[str], tmp_path: Path) -> None:
     code = (

@@ -9,6 +9,12 @@ import pytest
 from readme import README, TABLES, blocks, commands, libraries, printed, table
 
 from attnbench.core.errors import UsageError
+from attnbench.core.sequential import Decision, Evidence, Told
+from attnbench.report.compare import Ratio
+from attnbench.report.gate.judged import Judged
+from attnbench.report.gate.screen import as_table
+from attnbench.report.gate.timed import noise_in_words
+from attnbench.report.gate.verdict import Verdict
 
 MINE = """
 from torch import nn
@@ -94,6 +100,17 @@ def test_the_static_table_is_what_is_printed(tmp_path: Path) -> None:
 def test_the_counted_tables_are_what_is_printed(name: str, tmp_path: Path) -> None:
     body = [text.partition("\n\n")[2] for text in (table(name), printed(TABLES[name], tmp_path))]
     assert body[0] == body[1]
+
+
+def test_the_gates_table_is_what_is_printed_of_such_a_finding() -> None:
+    worse = Verdict("", "self_attn 32x32", "Latency", "worse", ratio=Ratio(1.132, 1.119, 1.146), before="2.359 ms",
+                    after="2.671 ms")  # fmt: skip
+    same = [Verdict("", "linear_attn 32x32", "MACs", "same")] * 9
+    noise = noise_in_words(Decision("same", Evidence(0.001, 0.0015, 12), (Told(0.001, 0.004),) * 7))
+    found = Judged((worse, *same), "HEAD (7183f88)", "working tree at 7183f88, changed", noise=noise, seconds=51.0,
+                   machine="Intel(R) Xeon(R) Processor",
+                   command="attnbench check --base HEAD --module self_attn,linear_attn --res 32")  # fmt: skip
+    assert as_table(found, 80).strip() == table("gate")
 
 
 @pytest.mark.parametrize(
