@@ -106,7 +106,7 @@ def test_the_gates_table_is_what_is_printed_of_such_a_finding() -> None:
     worse = Verdict("", "self_attn 32x32", "Latency", "worse", ratio=Ratio(1.132, 1.119, 1.146), before="2.359 ms",
                     after="2.671 ms")  # fmt: skip
     same = [Verdict("", "linear_attn 32x32", "MACs", "same")] * 9
-    noise = noise_in_words(Decision("same", Evidence(0.001, 0.0015, 12), (Told(0.001, 0.004),) * 7))
+    noise = noise_in_words(Decision("same", Evidence(0.0007, 0.0016, 12), (Told(0.001, 0.004),) * 7))
     found = Judged((worse, *same), "HEAD (7183f88)", "working tree at 7183f88, changed", noise=noise, seconds=51.0,
                    machine="Intel(R) Xeon(R) Processor",
                    command="attnbench check --base HEAD --module self_attn,linear_attn --res 32")  # fmt: skip
