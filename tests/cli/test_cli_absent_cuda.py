@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Cli
+from command_line import Cli
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="speaks of a machine without CUDA")
 

@@ -96,7 +96,7 @@ BAD: list[tuple[list[str], str]] = [
     (["export", "nowhere.jsonl", "-o", "x.md"], "cannot read nowhere.jsonl"),
     (["export", "garbage.jsonl"], "out"),
     (["check", "nowhere.jsonl", "garbage.jsonl"], "cannot read nowhere.jsonl"),
-    (["check", "nowhere.jsonl"], "candidate"),
+    (["check", "nowhere.jsonl"], "cannot read the baseline nowhere.jsonl"),
     (["mesure"], "mesure"),
 ]  # fmt: skip
 

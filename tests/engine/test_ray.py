@@ -11,7 +11,7 @@ from typing import Any
 import fake_ray
 import pytest
 from canned_channels import Answer
-from conftest import Cli
+from command_line import Cli
 from fake_ray import FakeRay, OutOfMemoryError, RayActorError, node
 
 from attnbench.api import benchmark

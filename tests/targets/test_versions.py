@@ -128,18 +128,18 @@ def value():
 
 def test_a_module_that_the_version_lacks_is_not_found_there(base: Version) -> None:
     sys.path.insert(0, str(base.top))
-    written(base.top, {"apkg/__init__.py": "", "apkg/new.py": "", "other.py": "", "mine.py": module("1")})
+    written(base.top, {"apkg/__init__.py": "", "apkg/new.py": "", "only_there.py": "", "mine.py": module("1")})
     written(base.root, {"apkg/__init__.py": "", "gone.py": ""})
     importlib.import_module("apkg.new")
     with base.active():
-        for name in ("apkg.new", "other"):
+        for name in ("apkg.new", "only_there"):
             with pytest.raises(ModuleNotFoundError):
                 importlib.import_module(name)
         importlib.import_module("gone")
         with pytest.raises(AbsentError, match=r"mine.py does not exist in"):
             locate("mine.py:Mine")
-        with pytest.raises(AbsentError, match=r"other does not import"):
-            locate("other:Mine")
+        with pytest.raises(AbsentError, match=r"only_there does not import"):
+            locate("only_there:Mine")
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("gone")
 
