@@ -71,7 +71,7 @@ def test_a_steady_drift_cancels_in_each_quad() -> None:
         return lambda number: Ms(ms * math.exp(0.01 * number), ms * math.exp(0.01 * number))
 
     found = Rig(drifting(1.0), drifting(1.1)).quads(Pairing(most=40))
-    assert found.log_ratios == pytest.approx([math.log(1.1)] * 20)  # the drift is a half by then
+    assert found.log_ratios == pytest.approx([math.log(1.1)] * 30)  # the drift is a half by then
     assert found.error == pytest.approx(0, abs=1e-12)
     assert found.first_ms > 1.3
 
@@ -170,7 +170,7 @@ def test_it_takes_the_fewest_where_there_is_no_noise_and_the_most_where_there_is
 @pytest.mark.parametrize(("ms", "count"), [(10.0, 30), (39.9, 8), (10_000.0, 5)])
 def test_no_quad_is_begun_when_the_time_is_over_but_there_are_five(ms: float, count: int) -> None:
     rig = Rig(steady(ms), steady(ms))
-    assert len(rig.quads(Pairing(fewest=100, seconds=1.2)).log_ratios) == pytest.approx(count, abs=1)
+    assert len(rig.quads(Pairing(fewest=100, seconds=0.1, longest=1.2)).log_ratios) == pytest.approx(count, abs=1)
     assert rig.order.count("A") == rig.order.count("B")
 
 
@@ -202,3 +202,11 @@ def test_a_block_of_the_host_is_a_step_by_both_clocks() -> None:
 
 def test_a_block_of_a_device_has_no_cpu_time() -> None:
     assert wall_only(lambda steps: 2.0 * steps)(4) == Ms(8.0, None)
+
+
+@pytest.mark.parametrize(("ms", "count"), [(10.0, 30), (1.0, 125)])
+def test_a_long_step_gets_more_time_until_there_are_enough_quads_of_it(ms: float, count: int) -> None:
+    """Four blocks a quad: thirty of 10 ms take 1.2 s; of 1 ms there are enough before the half second is over."""
+    wild = Rig(noisy(ms, 0.3, 0), noisy(ms, 0.3, 1))
+    found = wild.quads(Pairing(error=0, fewest=30, seconds=0.5, longest=9.0))
+    assert len(found.log_ratios) == pytest.approx(count, rel=0.2)

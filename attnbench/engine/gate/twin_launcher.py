@@ -49,9 +49,7 @@ class TwinLauncher:
         self._channel.fresh()
 
     def launch(self, duel: Duel, seed: int, *, harder: bool) -> Launch | Failed:
-        how = self._how if not harder else replace(
-            self._how, fewest=round(_HARDER * self._how.fewest), most=round(_HARDER * self._how.most),
-            seconds=_HARDER * self._how.seconds, error=self._how.error / _HARDER**0.5)  # fmt: skip
+        how = _harder(self._how) if harder else self._how
         if duel.name not in self.apart:
             found = pair(self._channel, duel.sides, how, seed, self._timeout)
             if not isinstance(found, Failed):
@@ -82,6 +80,12 @@ class TwinLauncher:
             found[which] = launch
         self._channel.fresh()  # the duels that follow in this round begin as if this one had not been
         return _between(found[0], found[1])
+
+
+def _harder(how: Pairing) -> Pairing:
+    return replace(
+        how, error=how.error / _HARDER**0.5, fewest=round(_HARDER * how.fewest), most=round(_HARDER * how.most),
+        seconds=_HARDER * how.seconds, longest=_HARDER * how.longest)  # fmt: skip
 
 
 def _between(baseline: Launch, candidate: Launch) -> Launch:

@@ -32,8 +32,6 @@ Clock = Callable[[], float]
 _WAITS = 1.02
 # Of all blocks so many have been let run through, even on a machine that is shared.
 _UNDISTURBED = 0.1
-# The median's standard error is that of the mean times this, of normal samples; and their deviation is so many MADs.
-_OF_THE_MEDIAN, _OF_THE_MAD = math.sqrt(math.pi / 2), 1.4826
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +39,15 @@ class Pairing:
     """How long two steps are timed against each other in one process.
 
     Quads are taken until the standard error of their median is within `error` (as a logarithm: 0.002 is 0.2 %), at
-    least `fewest`, at most `most`, and no new one is begun after `seconds`, once there are five. A block of steps lasts
-    at least `block_ms`.
+    least `fewest`, at most `most`. No new one is begun after `seconds`, nor after `longest` where there are fewer than
+    that, once there are five. A block of steps lasts at least `block_ms`.
     """
 
     error: float = 0.003
-    fewest: int = 20
+    fewest: int = 30
     most: int = 400
     seconds: float = 0.8
+    longest: float = 2.4
     block_ms: float = 0.5
 
 
@@ -73,15 +72,15 @@ class Quads:
 
     @property
     def error(self) -> float:
-        """The median's standard error, from the median absolute deviation: a disturbed quad does not widen it."""
+        """The median's standard error: a disturbed quad does not widen it."""
         return standard_error(self.log_ratios)
 
 
 def standard_error(values: Sequence[float]) -> float:
-    """That of their median, from the median absolute deviation."""
-    middle = statistics.median(values)
-    deviation = _OF_THE_MAD * statistics.median(abs(value - middle) for value in values)
-    return _OF_THE_MEDIAN * deviation / math.sqrt(len(values))
+    """That of their median, whatever their distribution: half the distance of the order statistics between which the
+    median lies in two cases of three (a binomial count's standard deviation to each side of the middle)."""
+    aside = 0.5 / math.sqrt(len(values))
+    return (quantile(values, min(1.0, 0.5 + aside)) - quantile(values, max(0.0, 0.5 - aside))) / 2
 
 
 def host_and_cpu(
@@ -121,14 +120,15 @@ def paired(
     """
     blocks = (first, second)
     quads: list[tuple[list[Ms], list[Ms]]] = []
-    deadline, check = clock() + how.seconds, max(_FEWEST, how.fewest)
+    begin, check = clock(), max(_FEWEST, how.fewest)
     while True:
         order = (0, 1, 1, 0) if rng.random() < 0.5 else (1, 0, 0, 1)
         taken: tuple[list[Ms], list[Ms]] = ([], [])
         for which in order:
             taken[which].append(blocks[which](steps[which]))
         quads.append(taken)
-        over = len(quads) >= how.most or (len(quads) >= _FEWEST and clock() >= deadline)
+        limit = how.seconds if len(quads) >= how.fewest else max(how.seconds, how.longest)
+        over = len(quads) >= how.most or (len(quads) >= _FEWEST and clock() - begin >= limit)
         if not over and len(quads) < check:
             continue
         # A look takes time, and a look after each quad would stop at the first lucky one.
