@@ -17,9 +17,9 @@ Leaning = Literal["worse", "better", "same"]
 
 # The chance that a suite fails though nothing in it got slower: of all cases together, at most.
 ALPHA = 0.005
-# What two twins of the same code differ by from process to process, as a standard deviation, where nobody has looked;
-# measured on shared runners of two cores (0.3 to 0.7 %).
-SPREAD = 0.005
+# What two twins of the same code differ by from process to process beyond their errors within one, as a standard
+# deviation: where nobody has looked, and at least (0.3 to 0.5 % with the errors were measured on quiet machines).
+SPREAD, _LEAST = 0.0035, 0.002
 # How many processes that is worth, against those of the case itself and of the control.
 _WORTH, _WORTH_OF_CONTROL = 6, 4
 # Of five processes and more this part is left out at each end: one that was disturbed decides nothing.
@@ -79,20 +79,20 @@ class Decision:
 def evidence(told: Sequence[Told], spread: float = SPREAD) -> Evidence:
     """What these processes say together: their mean, from five on without the outermost.
 
-    The spread between processes is known badly from three of them, so that the variance is drawn towards that of the
-    runner (a scaled inverse chi-squared prior worth six processes; Gelman et al. 2013, section 2.6), unless they differ
-    by so much that they are not of its kind. It is never less than what the processes say of their own errors.
+    What they differ by is known badly from three of them, so that their variance is drawn towards what is expected of
+    them (a scaled inverse chi-squared prior worth six processes; Gelman et al. 2013, section 2.6), unless they differ
+    by so much more that they are of another kind. To be expected is the `spread` of twins from process to process on
+    this runner, and what each process says of its own error.
     """
     ratios = sorted(each.log_ratio for each in told)
     count, beyond = len(ratios), math.floor(_TRIMMED * len(ratios))
     inside = ratios[beyond : count - beyond]
     own = len(inside) - 1
     variance = _variance(ratios, inside)
-    within = statistics.fmean(each.error**2 for each in told)
-    worth = 0 if variance > _ALIEN**2 * max(spread**2, within) else _WORTH
+    expected = spread**2 + statistics.median(each.error for each in told) ** 2
+    worth = 0 if variance > _ALIEN**2 * expected else _WORTH
     freedom = worth + own
-    drawn = (worth * spread**2 + own * variance) / freedom
-    error = math.sqrt(max(drawn, within) / count)
+    error = math.sqrt((worth * expected + own * variance) / freedom / count)
     doubt = statistics.fmean(each.doubt for each in told)
     return Evidence(statistics.fmean(inside), math.hypot(error, doubt), freedom)
 
@@ -107,14 +107,15 @@ def _variance(ratios: Sequence[float], inside: Sequence[float]) -> float:
 
 
 def runner_spread(control: Sequence[Told], prior: float = SPREAD) -> float:
-    """What two twins differ by from process to process on this runner: a control of equal twins, whose truth is 0.
+    """What two twins differ by from process to process on this runner, beyond their errors within a process: from a
+    control of equal twins, whose truth is 0.
 
     Of five and more the outermost count as far as the next ones.
     """
     sizes = sorted(abs(each.log_ratio) for each in control)
     most = sizes[-1 - math.floor(_TRIMMED * len(sizes))] if sizes else 0.0
-    scatter = math.fsum(min(size, most) ** 2 for size in sizes)
-    return math.sqrt((_WORTH_OF_CONTROL * prior**2 + scatter) / (_WORTH_OF_CONTROL + len(control)))
+    beyond = math.fsum(min(size, most) ** 2 for size in sizes) - math.fsum(each.error**2 for each in control)
+    return math.sqrt(max(_LEAST**2, (_WORTH_OF_CONTROL * prior**2 + beyond) / (_WORTH_OF_CONTROL + len(control))))
 
 
 def leaning(
