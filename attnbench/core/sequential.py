@@ -31,7 +31,7 @@ _ALIEN = 2.0
 _TO_SUSPECT, _TO_ACQUIT = 0.01, 0.025
 # An acquittal while more processes could be asked needs so much of the way to the tolerance to be free: one that is
 # merely not proved slower would be acquitted when its first processes happen to be the lucky ones.
-_EARLY = 0.6
+_EARLY = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,33 +77,38 @@ class Decision:
 
 
 def evidence(told: Sequence[Told], spread: float = SPREAD) -> Evidence:
-    """What these processes say together: their mean, from five on without the outermost.
+    """What these processes say together: their mean, each weighed by what is expected of it, from five on without the
+    outermost.
 
-    What they differ by is known badly from three of them, so that their variance is drawn towards what is expected of
-    them (a scaled inverse chi-squared prior worth six processes; Gelman et al. 2013, section 2.6), unless they differ
-    by so much more that they are of another kind. To be expected is the `spread` of twins from process to process on
-    this runner, and what each process says of its own error.
+    To be expected of a process is the `spread` of twins from one to the next on this runner, and its own error: one
+    that was disturbed says less. How much they really differ is known badly from three of them, so that it is drawn
+    towards what is expected (a scaled inverse chi-squared prior worth six processes; Gelman et al. 2013, section 2.6),
+    unless they differ by so much more that they are of another kind.
     """
-    ratios = sorted(each.log_ratio for each in told)
-    count, beyond = len(ratios), math.floor(_TRIMMED * len(ratios))
-    inside = ratios[beyond : count - beyond]
+    ordered = sorted(told, key=lambda each: each.log_ratio)
+    count, beyond = len(ordered), math.floor(_TRIMMED * len(ordered))
+    inside = ordered[beyond : count - beyond]
+    mean = _weighed(inside, spread)
+    held = [min(max(each.log_ratio, inside[0].log_ratio), inside[-1].log_ratio) for each in ordered]
+    weights = [_weight(each, spread) for each in ordered]
     own = len(inside) - 1
-    variance = _variance(ratios, inside)
-    expected = spread**2 + statistics.median(each.error for each in told) ** 2
-    worth = 0 if variance > _ALIEN**2 * expected else _WORTH
+    # In units of what is expected; what lies outside counts as far as the outermost inside (Tukey and McLaughlin 1963).
+    scatter = math.fsum(w * (ratio - mean) ** 2 for w, ratio in zip(weights, held, strict=True)) / max(1, count - 1)
+    scatter *= (count / len(inside)) ** 2
+    worth = 0 if scatter > _ALIEN**2 else _WORTH
     freedom = worth + own
-    error = math.sqrt((worth * expected + own * variance) / freedom / count)
+    error = math.sqrt((worth + own * scatter) / freedom / math.fsum(weights))
     doubt = statistics.fmean(each.doubt for each in told)
-    return Evidence(statistics.fmean(inside), math.hypot(error, doubt), freedom)
+    return Evidence(mean, math.hypot(error, doubt), freedom)
 
 
-def _variance(ratios: Sequence[float], inside: Sequence[float]) -> float:
-    """A process's variance, such that a part of it for each process is that of the mean of those `inside`: what lies
-    outside counts as far as the outermost of them (winsorized; Tukey and McLaughlin 1963)."""
-    if len(ratios) < 2:
-        return 0.0
-    held = [min(max(ratio, inside[0]), inside[-1]) for ratio in ratios]
-    return statistics.variance(held) * (len(ratios) / len(inside)) ** 2
+def _weight(told: Told, spread: float) -> float:
+    return 1 / (spread**2 + told.error**2)
+
+
+def _weighed(told: Sequence[Told], spread: float) -> float:
+    weights = [_weight(each, spread) for each in told]
+    return math.fsum(w * each.log_ratio for w, each in zip(weights, told, strict=True)) / math.fsum(weights)
 
 
 def runner_spread(control: Sequence[Told], prior: float = SPREAD) -> float:

@@ -94,9 +94,15 @@ def test_processes_that_differ_by_far_more_than_the_runner_speak_for_themselves_
     assert evidence(within, 0.005).freedom == 8
 
 
-def test_the_error_is_never_less_than_what_the_processes_say_of_themselves() -> None:
-    within = [Told(0.0, 0.03), Told(0.0, 0.04), Told(0.0, 0.05)]
-    assert evidence(within).error == pytest.approx(math.sqrt((9e-4 + 16e-4 + 25e-4) / 3 / 3))
+def test_a_process_that_was_disturbed_says_less() -> None:
+    """0.003 and 0.004 make 0.005: the second counts 9 where the first counts 25."""
+    found = evidence([Told(0.02, 0.0), Told(0.054, 0.004)], 0.003)
+    assert found.log_ratio == pytest.approx((25 * 0.02 + 9 * 0.054) / 34)
+    assert found.log_ratio == pytest.approx(0.029)
+    calm = evidence([Told(0.02, 0.0), Told(0.02, 0.004)], 0.003)
+    weights = 1 / 9e-6 + 1 / 25e-6
+    # Six times what is expected, and once none at all.
+    assert calm == Evidence(pytest.approx(0.02), pytest.approx(math.sqrt(6 / 7 / weights)), 7)
 
 
 @pytest.mark.parametrize("count", [1, 4, 12, 100])
@@ -115,7 +121,7 @@ def test_the_interval_is_students_and_of_the_ratio() -> None:
 def test_the_interval_holds_the_truth_where_the_runner_is_as_it_is_known() -> None:
     rng = random.Random(7)
     for count in (3, 6):
-        found = [evidence(told(*(rng.gauss(0.03, 0.005) for _ in range(count)))).interval for _ in range(500)]
+        found = [evidence(told(*(rng.gauss(0.03, 0.005) for _ in range(count))), 0.005).interval for _ in range(500)]
         assert sum(low <= math.exp(0.03) <= high for low, high in found) >= 0.94 * 500
 
 
@@ -142,7 +148,7 @@ def test_the_same_ends_before_the_tolerance_and_earlier_while_more_can_be_asked(
     bound = math.log(1.05) - 2.306004 * 0.015  # the table's for 2.5 %
     assert looked(bound - 1e-8, 0.015, last=True) == "same"
     assert looked(bound + 1e-8, 0.015, last=True) is None
-    early = 0.6 * math.log(1.05) - 2.306004 * 0.008
+    early = 0.5 * math.log(1.05) - 2.306004 * 0.008
     assert looked(early - 1e-8, 0.008) == "same"
     assert looked(early + 1e-8, 0.008) is None
     assert looked(early + 1e-8, 0.008, last=True) == "same"
