@@ -4,7 +4,7 @@ import ast
 import hashlib
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,7 +27,7 @@ _NAMES_FOR_READERS = ("LICENSE", "LICENCE", "COPYING", "NOTICE", "AUTHORS", "CHA
 _DECIDES = ("setup.py", "sitecustomize.py", "usercustomize.py")
 
 
-def code_of(version: Version, targets: Iterable[str] | None = None) -> dict[str, str]:
+def code_of(version: Version, targets: Collection[str] | None = None) -> dict[str, str]:
     """A digest for each module of the version that is loaded now, by its path in the repository; with `targets` those
     alone that bear on them.
 

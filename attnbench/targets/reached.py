@@ -2,25 +2,31 @@
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from attnbench.targets.names import split
 from attnbench.targets.sources import locate
 
 __all__ = ["reached"]
 
+# Sources whose targets stand in a module by name.
+_OF_MODULES = ("built-in", "file", "import")
 # Imports that do not stand in the text: with one of these a module may reach any other.
 _DYNAMIC = re.compile(rb"importlib|__import__|\bexec\(|\beval\(|entry_points|pkgutil|sys\.modules|load_library|runpy")
 
 
-def reached(targets: Iterable[str], loaded: Mapping[str, ModuleType]) -> Mapping[str, ModuleType]:
+def reached(targets: Collection[str], loaded: Mapping[str, ModuleType]) -> Mapping[str, ModuleType]:
     """Those of the loaded modules that bear on the targets, by name; all of them where that cannot be told.
 
-    To be asked with the version active that the targets are meant in.
+    To be asked with the version active that the targets are meant in. A library's network is made by code of ours that
+    asks the library: when it is the library that is under test, no text says what of it that reaches.
     """
+    if any(split(target)[0] not in _OF_MODULES for target in targets):
+        return loaded
     waiting = [name for target in targets for name in _homes(target, loaded)]
     found: dict[str, ModuleType] = {}
     while waiting:

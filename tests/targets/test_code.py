@@ -159,3 +159,10 @@ def test_relative_imports_are_followed(base: Version) -> None:
 def test_with_an_import_that_stands_in_no_text_everything_bears_on_it(base: Version) -> None:
     edited(base.root, "apkg/far.py", "def far", "import importlib\n\ndef far")
     assert "other.py" in paths_of(base, "apkg.mine:Mine")
+
+
+@pytest.mark.parametrize("targets", [("timm:resnet18",), ("apkg.mine:Mine", "timm:resnet18")])
+def test_where_the_library_of_a_network_is_under_test_all_of_it_bears_on_the_network(
+    base: Version, targets: tuple[str, ...]
+) -> None:
+    assert paths_of(base, *targets) == {"__init__.py", "mine.py", "near.py", "far.py", "late.py", "other.py"}
