@@ -129,6 +129,21 @@ def test_every_option_it_names_is_there(cli) -> None:
     assert {option for option in options if option not in known} == set()
 
 
+def test_the_settings_of_the_gate_that_it_shows_are_read(folder: Path) -> None:
+    from attnbench.engine.gate.settings import settings
+
+    (text,) = (block for block in blocks("toml") if "[tool.attnbench.check]" in block)
+    (folder / "own").mkdir()
+    (folder / "own" / "pyproject.toml").write_text(text)
+    (folder / "own" / "gate.toml").write_text((folder / "gate.toml").read_text())
+    found = settings(folder / "own")
+    thresholds = found.thresholds()
+    assert (found.base, found.max_time, found.fail_on) == ("origin/main...", 30, ("worse", "missing"))
+    assert thresholds.of("linear_attn 32x32").tolerance == 0.1 and thresholds.of("se 32x32").tolerance == 0.05
+    assert thresholds.of("se 32x32", "static.macs").tolerance == 0.01
+    assert thresholds.of("se 32x32", "static.params").tolerance == 0
+
+
 def test_the_suite_it_shows_is_one(folder: Path) -> None:
     from attnbench.engine.suite import load_suite
 

@@ -24,7 +24,7 @@ SPREAD, _LEAST = 0.0035, 0.002
 _WORTH, _WORTH_OF_CONTROL = 6, 4
 # Of five processes and more this part is left out at each end: one that was disturbed decides nothing.
 _TRIMMED = 0.2
-# By more than this, in deviations of the runner, the case's processes may not differ: then they are of another kind
+# By more than this, in deviations of what is expected, a case's processes may not differ: then they are of another kind
 # (processes of their own, a load that comes and goes), and nothing but themselves says how much they differ.
 _ALIEN = 2.0
 # The chance of a suspicion at one look, and of an acquittal, where the truth lies at the bound.
